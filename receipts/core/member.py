@@ -1,0 +1,154 @@
+"""What a conversation knows of one member: sets, registers, periods. No rules of counting here."""
+
+from __future__ import annotations
+
+from bisect import insort
+
+from .events import Register, RegisterValue
+from .ids import DeviceId, Seq, Version
+from .ranges import EMPTY, Ranges, RangeSet
+from .value import value
+
+__all__ = ["ADVANCES_MAX", "Advance", "Member", "Period", "Sharing", "UnreadMark"]
+
+ADVANCES_MAX = 32
+"""How many read times are kept a member. Enough for 'read at' on what is on screen; a row per message is
+what made the tables of others outgrow their messages (invariants: failure 21)."""
+
+
+@value(kw_only=False)
+class Advance:
+    """These messages were shared as read at this time. Orders by version."""
+
+    version: Version
+    at_ms: int
+    ranges: Ranges
+
+
+@value(kw_only=False)
+class Period:
+    """A stretch of membership: the audience of #n is who has a period that covers n."""
+
+    from_seq: Seq
+    """Inclusive."""
+    through: Seq | None = None
+    """Inclusive; None while it is open. Less than `from_seq` when nothing was sent in it."""
+
+    def covers(self, seq: Seq) -> bool:
+        """Whether a message with this seq fell into the period."""
+        return self.from_seq <= seq and (self.through is None or seq <= self.through)
+
+
+@value(kw_only=False)
+class Sharing:
+    """What a member lets others know, and since when: a register."""
+
+    version: Version = 0
+    delivered: bool = True
+    read: bool = True
+    delivered_obscured_through: Seq = 0
+    read_obscured_through: Seq = 0
+
+
+@value(kw_only=False)
+class UnreadMark:
+    """The marked-as-unread overlay: a register."""
+
+    version: Version = 0
+    flagged: bool = False
+    ranges: Ranges = EMPTY
+
+    def __bool__(self) -> bool:
+        return self.flagged or bool(self.ranges)
+
+
+_SHARING = Sharing()
+_UNMARKED = UnreadMark()
+
+
+class Member:
+    """One member's part of the state. Mutable; changed by `Conversation` alone."""
+
+    __slots__ = (
+        "advances",
+        "cleared_through",
+        "delivered_shared",
+        "devices",
+        "periods",
+        "read",
+        "read_shared",
+        "registers",
+        "sharing",
+        "unread_mark",
+    )
+
+    def __init__(self) -> None:
+        self.read = RangeSet()
+        """All the member has read or written: what own counts use."""
+        self.read_shared = RangeSet()
+        """What others may know as read; with the own messages, to stay whole."""
+        self.delivered_shared = RangeSet()
+        """What others may know as delivered; with the own messages, to stay whole."""
+        self.devices: dict[DeviceId, RangeSet] = {}
+        """One entry per device that ever held something: what it holds."""
+        self.periods: dict[Version, Period] = {}
+        """Keyed by the version of the joining; the highest is the current or last one."""
+        self.cleared_through: Seq = 0
+        self.registers: dict[Register, tuple[Version, RegisterValue]] = {}
+        self.sharing = _SHARING
+        self.unread_mark = _UNMARKED
+        self.advances: list[Advance] = []
+        """The newest `ADVANCES_MAX`, by rising version."""
+
+    @property
+    def period(self) -> Period | None:
+        """The current period, or the last one; None for somebody who never was a member."""
+        return self.periods[max(self.periods)] if self.periods else None
+
+    @property
+    def joined(self) -> bool:
+        """Whether the member is in the conversation now."""
+        period = self.period
+        return period is not None and period.through is None
+
+    def in_audience(self, seq: Seq) -> bool:
+        """Whether message `seq` was for this member, its author apart."""
+        return any(period.covers(seq) for period in self.periods.values())
+
+    def held(self, device: DeviceId) -> RangeSet:
+        """What a device holds, to be changed in place."""
+        found = self.devices.get(device)
+        if found is None:
+            found = self.devices[device] = RangeSet()
+        return found
+
+    def remember(self, advance: Advance) -> None:
+        """Keep a read time if it is among the newest; a repeat changes nothing."""
+        advances = self.advances
+        if not advances or advance.version > advances[-1].version:
+            advances.append(advance)
+        elif any(known.version == advance.version for known in advances):
+            return
+        else:
+            insort(advances, advance, key=lambda known: known.version)
+        if len(advances) > ADVANCES_MAX:
+            del advances[0]
+
+    def set_register(self, register: Register, version: Version, content: RegisterValue) -> None:
+        """The higher version stands."""
+        known = self.registers.get(register)
+        if known is None or version > known[0]:
+            self.registers[register] = (version, content)
+
+    def open_period(self, version: Version, period: Period) -> None:
+        """Take a period in; a closed one beats an open one, so that order does not matter."""
+        known = self.periods.get(version)
+        if known is None:
+            self.periods[version] = period
+            return
+        bounds = [p.through for p in (known, period) if p.through is not None]
+        self.periods[version] = Period(max(known.from_seq, period.from_seq), min(bounds) if bounds else None)
+
+    def close_period(self, version: Version, through: Seq) -> None:
+        """End a period; if its beginning has not been heard of yet, it is filled in when it comes."""
+        self.open_period(version, Period(0, through))

@@ -1,0 +1,198 @@
+"""Between the machine's objects and the blobs in rows. The shapes are versioned with the schema."""
+
+from __future__ import annotations
+
+import msgpack
+
+from receipts.core.conversation import Conversation, Receipt
+from receipts.core.events import MessageAccepted, Register, RegisterValue
+from receipts.core.ids import ConversationId, Counts, MessageId, Seq, Shares, Version
+from receipts.core.member import Advance, Member, Period, Sharing, UnreadMark
+from receipts.core.ranges import Ranges, RangeSet, through
+
+from .base import ConversationRow, ConversationRows, MarkRow, MemberRow, MessageRow
+
+__all__ = [
+    "fold",
+    "load_conversation",
+    "load_member",
+    "load_shell",
+    "message",
+    "pack_advances",
+    "pack_marks",
+    "pack_member",
+    "pack_registers",
+    "readable",
+    "unpack_marks",
+    "unpack_member",
+    "unpack_registers",
+    "user_marks",
+]
+
+_pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+
+
+def pack_marks(member: Member) -> bytes:
+    """`MarkRow.marks`: [read, read_shared, delivered_shared, {device: held}], each as flat bounds."""
+    return _pack(
+        (
+            member.read._bounds,
+            member.read_shared._bounds,
+            member.delivered_shared._bounds,
+            {device: held._bounds for device, held in member.devices.items()},
+        )
+    )
+
+
+def pack_advances(member: Member) -> bytes:
+    """`MarkRow.advances`: [version, at_ms, bounds] each, concatenated."""
+    return b"".join([_pack((a.version, a.at_ms, a.ranges)) for a in member.advances])
+
+
+def unpack_marks(member: Member, row: MarkRow) -> None:
+    """Join a mark row into a member."""
+    read, read_shared, delivered_shared, devices = msgpack.unpackb(row.marks)
+    member.read.update(read)
+    member.read_shared.update(read_shared)
+    member.delivered_shared.update(delivered_shared)
+    for device, held in devices.items():
+        member.held(device).update(held)
+    unpacker = msgpack.Unpacker(use_list=False)
+    unpacker.feed(row.advances)
+    for version, at_ms, ranges in unpacker:
+        member.remember(Advance(version, at_ms, ranges))
+
+
+def pack_registers(registers: dict[Register, tuple[Version, RegisterValue]]) -> bytes:
+    """{name: [version, value]}."""
+    return _pack({name.value: known for name, known in registers.items()})
+
+
+def unpack_registers(blob: bytes) -> dict[Register, tuple[Version, RegisterValue]]:
+    """The reverse of `pack_registers`; names of a newer version are left out."""
+    known = Register.__members__.values()
+    names = {register.value for register in known}
+    return {
+        Register(name): (version, content)
+        for name, (version, content) in msgpack.unpackb(blob).items()
+        if name in names
+    }
+
+
+def pack_member(member: Member) -> bytes:
+    """`MemberRow.state`."""
+    sharing, mark = member.sharing, member.unread_mark
+    return _pack(
+        (
+            [(version, p.from_seq, p.through) for version, p in member.periods.items()],
+            member.cleared_through,
+            {name.value: known for name, known in member.registers.items()},
+            (
+                sharing.version,
+                sharing.delivered,
+                sharing.read,
+                sharing.delivered_obscured_through,
+                sharing.read_obscured_through,
+            ),
+            (mark.version, mark.flagged, mark.ranges),
+        )
+    )
+
+
+def unpack_member(member: Member, row: MemberRow) -> None:
+    """Join a member row into a member."""
+    periods, cleared_through, registers, sharing, mark = msgpack.unpackb(row.state, use_list=False)
+    for version, from_seq, last in periods:
+        member.open_period(version, Period(from_seq, last))
+    member.cleared_through = max(member.cleared_through, cleared_through)
+    for name, (version, content) in registers.items():
+        member.set_register(Register(name), version, content)
+    if sharing[0] > member.sharing.version:
+        member.sharing = Sharing(*sharing)
+    if mark[0] > member.unread_mark.version:
+        member.unread_mark = UnreadMark(*mark)
+
+
+def load_member(row: MemberRow) -> Member:
+    """A member of its own, without marks."""
+    member = Member()
+    unpack_member(member, row)
+    return member
+
+
+def message(conversation: ConversationId, row: MessageRow) -> MessageAccepted:
+    """A message row as the event it came from, without its client id."""
+    return MessageAccepted(
+        conversation,
+        row.seq,
+        MessageId(row.message_id),
+        row.author,
+        row.device,
+        row.at_ms,
+        row.body,
+        Counts(row.counts),
+        bool(row.asks),
+        Shares(row.shares),
+    )
+
+
+def fold(chat: Conversation, rows: list[MessageRow]) -> None:
+    """Join the author's marks of messages that are not in mark rows yet."""
+    for row in rows:
+        chat.apply(message(chat.id, row))
+
+
+def load_conversation(rows: ConversationRows) -> Conversation:
+    """The machine's state from its rows."""
+    chat = load_shell(rows.row, rows.head, rows.recalled, rows.uncounted)
+    for member_row in rows.members:
+        unpack_member(chat.member(member_row.user), member_row)
+    for mark_row in rows.marks:
+        unpack_marks(chat.member(mark_row.user), mark_row)
+    fold(chat, rows.unfolded)
+    for ask in rows.asks:
+        if ask.seq > chat.receipts_expired_through:
+            chat._asked(ask.seq).author = ask.author
+    for receipt in rows.receipts:
+        if receipt.seq in chat.asked:
+            answer = Receipt((receipt.version, receipt.at_ms, receipt.content))
+            chat.asked[receipt.seq].readers[receipt.reader] = answer
+    return chat
+
+
+def load_shell(row: ConversationRow, head: Seq, recalled: Ranges, uncounted: Ranges) -> Conversation:
+    """A conversation without its members' states."""
+    chat = Conversation.named(row.conversation)
+    chat.head = max(head, row.expired_through)
+    chat.recalled.update(recalled)
+    chat.uncounted.update(uncounted)
+    chat.expired_through = row.expired_through
+    chat.receipts_expired_through = row.receipts_expired_through
+    chat.recalled.drop_through(row.expired_through)
+    chat.uncounted.drop_through(row.expired_through)
+    chat.registers = unpack_registers(row.registers)
+    return chat
+
+
+def readable(member: Member, head: Seq, expired_through: Seq, *, open_history: bool = False) -> Ranges:
+    """Which messages a member may be given.
+
+    Args:
+        open_history: Whether messages from before a member's first period may be read.
+    """
+    floor = max(member.cleared_through, expired_through)
+    seen = RangeSet()
+    periods = sorted(member.periods.values(), key=lambda period: period.from_seq)
+    for index, period in enumerate(periods):
+        start = 1 if open_history and index == 0 else period.from_seq
+        stop = (head if period.through is None else period.through) + 1
+        if start < stop:
+            seen.add(start, stop)
+    return RangeSet(through(floor)).missing(seen.ranges)
+
+
+def user_marks(row: MarkRow) -> Member:
+    """A member of its own with the marks of a row, without periods."""
+    member = Member()
+    unpack_marks(member, row)
+    return member
