@@ -175,7 +175,9 @@ class LengthPrefix(Codec):
     def end(self) -> anyio.EndOfStream | anyio.BrokenResourceError:
         if self._rest is None:
             return anyio.EndOfStream()
-        return FramingError(f"the peer vanished inside a frame: {len(self._rest)} of {self._needed} bytes came")
+        return FramingError(
+            f"the peer vanished inside a frame: {len(self._rest)} of {self._needed} bytes came"
+        )
 
     def goodbye(self) -> bytes:
         return b""
@@ -197,7 +199,17 @@ _INVALID_DATA = 1007
 class _Websocket(Codec):
     """What both sides of a websocket share; each message is one frame, extensions are never negotiated."""
 
-    __slots__ = ("_limit", "_parts", "_protocol", "_text", "_verdict", "awaits_answer", "over", "ready", "reply")
+    __slots__ = (
+        "_limit",
+        "_parts",
+        "_protocol",
+        "_text",
+        "_verdict",
+        "awaits_answer",
+        "over",
+        "ready",
+        "reply",
+    )
 
     def __init__(self, protocol: Protocol, frame_bytes_max: int) -> None:
         self._protocol = protocol

@@ -320,5 +320,3 @@ def _name_of(url: str) -> str:
     if not name:
         raise ValueError(f"{url!r} must have a name, as in memory://node")
     return name
-
-

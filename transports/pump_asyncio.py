@@ -163,9 +163,7 @@ class AsyncioLink(StreamLink, asyncio.Protocol):
 
 
 @asynccontextmanager
-async def connect(
-    address: Address, codec: Codec, ssl_context: ssl.SSLContext | None
-) -> AsyncIterator[Link]:
+async def connect(address: Address, codec: Codec, ssl_context: ssl.SSLContext | None) -> AsyncIterator[Link]:
     """Open a link to an address; it is closed at the end of the block.
 
     Raises:

@@ -55,7 +55,15 @@ class TrioLink(StreamLink):
         codec: Its codec, which no other link uses.
     """
 
-    __slots__ = ("_finishing", "_outgoing", "_outgoing_bytes", "_reading_gate", "_scope", "_stream", "_writer")
+    __slots__ = (
+        "_finishing",
+        "_outgoing",
+        "_outgoing_bytes",
+        "_reading_gate",
+        "_scope",
+        "_stream",
+        "_writer",
+    )
 
     def __init__(self, stream: _Stream, codec: Codec) -> None:
         super().__init__(codec, _peer_of(stream))
@@ -199,16 +207,16 @@ async def _open(address: Address) -> trio.SocketStream:
         return await trio.open_tcp_stream(address.host, address.port)
     except OSError as error:
         # Trio wraps what each address answered; callers want to tell "refused" from "unknown".
-        causes = error.__cause__.exceptions if isinstance(error.__cause__, ExceptionGroup) else [error.__cause__]
+        causes = (
+            error.__cause__.exceptions if isinstance(error.__cause__, ExceptionGroup) else [error.__cause__]
+        )
         if isinstance(causes[0], OSError):
             raise causes[0] from error
         raise
 
 
 @asynccontextmanager
-async def connect(
-    address: Address, codec: Codec, ssl_context: ssl.SSLContext | None
-) -> AsyncIterator[Link]:
+async def connect(address: Address, codec: Codec, ssl_context: ssl.SSLContext | None) -> AsyncIterator[Link]:
     """Open a link to an address; it is closed at the end of the block.
 
     Raises:

@@ -29,7 +29,7 @@ __all__ = [
     "user_marks",
 ]
 
-_pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+_pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
 def pack_marks(member: Member) -> bytes:
