@@ -5,8 +5,8 @@
         print(await link.receive())
 
 `connect` and `listen` choose a transport by the URL's scheme. What links and listeners promise is in
-`transports.base`; `transports.testing` tests it; `transports.faulty` breaks links on purpose. A transport never
-reads a frame, and this package knows nothing of what they mean.
+`transports.base`; `transports.testing` tests it; `transports.faulty` breaks links on purpose. A transport
+never reads a frame, and this package knows nothing of what they mean.
 """
 
 from __future__ import annotations

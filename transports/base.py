@@ -12,15 +12,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
-import anyio
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
 
-__all__ = ["Frame", "FrameTooLarge", "FramingError", "Handler", "Link", "Listener", "frame_size"]
+# AnyIO's three errors are part of the contract; from here, codecs have them without importing AnyIO.
+__all__ = [
+    "BrokenResourceError",
+    "ClosedResourceError",
+    "EndOfStream",
+    "Frame",
+    "FrameTooLarge",
+    "FramingError",
+    "Handler",
+    "Link",
+    "Listener",
+    "frame_size",
+]
 
 Frame: TypeAlias = bytes | str
 """One whole message: `bytes` travels as binary, `str` as text, and each arrives as the type that was sent."""
 
 
-class FrameTooLarge(anyio.BrokenResourceError):
+class FrameTooLarge(BrokenResourceError):
     """The peer sent a frame over the limit.
 
     Nothing can be received any more, but the link can still send (to say why), and should then be closed.
@@ -37,7 +49,7 @@ class FrameTooLarge(anyio.BrokenResourceError):
         self.limit = limit
 
 
-class FramingError(anyio.BrokenResourceError):
+class FramingError(BrokenResourceError):
     """What arrived is not a sequence of frames: garbage, or a frame whose end never came."""
 
     reason: str
@@ -75,7 +87,7 @@ class Link(ABC):
         """Wait until there is something, then return **all** frames at hand, at least one, in order.
 
         Being cancelled loses nothing: what was not returned is returned by the next call. Frames that came
-        whole before the link ended are handed out before the error is raised; each later call raises it again.
+        whole before the link ended are handed out first; then, and ever after, the error is raised.
 
         Raises:
             anyio.EndOfStream: If the peer has closed the link cleanly.

@@ -1,8 +1,8 @@
 """How frames become bytes and bytes become frames. PURE: no sockets, no clock, no tasks.
 
-Two codecs, one object of either per link: `LengthPrefix` (TCP, TLS, Unix sockets) and a websocket one for each
-side (RFC 6455, by the Sans-I/O layer of the `websockets` package). What drives them is `transports.stream`;
-what opens sockets is elsewhere too.
+Two codecs, one object of either per link: `LengthPrefix` (TCP, TLS, Unix sockets) and a websocket one for
+each side (RFC 6455, by the Sans-I/O layer of the `websockets` package). What drives them is
+`transports.stream`; what opens sockets is elsewhere too.
 
 Rule 1: `feed` appends every frame that came whole before it raises anything about those that did not.
 
@@ -18,18 +18,17 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-import anyio
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidURI, PayloadTooBig
-from websockets.frames import Opcode
 from websockets.frames import Frame as WebsocketFrame
+from websockets.frames import Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from transports.base import Frame, FrameTooLarge, FramingError
+from transports.base import BrokenResourceError, EndOfStream, Frame, FrameTooLarge, FramingError
 
 __all__ = ["FRAME_BYTES_MAX", "Codec", "Health", "LengthPrefix", "WebsocketClient", "WebsocketServer"]
 
@@ -49,8 +48,8 @@ _LENGTH_MASK = 0x7FFF_FFFF
 class Codec(ABC):
     """Turns one link's frames into bytes and back.
 
-    After `feed`, whether it returned or raised, you must write `reply` to the peer, if there is any, and reset
-    it to ``b""``.
+    After `feed`, whether it returned or raised, you must write `reply` to the peer, if there is any, and take
+    it by `take_reply`.
     """
 
     __slots__ = ()
@@ -63,6 +62,10 @@ class Codec(ABC):
     """Whether the peer has ended the conversation; then nothing more may be sent but `reply`."""
     awaits_answer: bool
     """Whether, after `goodbye`, the peer still owes an answer, which `feed` reports as the end."""
+
+    def take_reply(self) -> bytes:
+        """Return `reply`, and forget it."""
+        return b""
 
     @abstractmethod
     def encode(self, frames: Sequence[Frame]) -> bytes:
@@ -78,14 +81,14 @@ class Codec(ABC):
         """Take bytes as they arrived and append to `frames` those that are now whole.
 
         Raises:
-            anyio.EndOfStream: If the peer closed the link within the protocol; `over` is true.
+            EndOfStream: If the peer closed the link within the protocol; `over` is true.
             FrameTooLarge: If a frame is over the limit.
             FramingError: If the bytes are not frames, or the opening handshake failed (then `over` is true).
-            anyio.BrokenResourceError: If the peer closed the link saying that something failed; `over` is true.
+            BrokenResourceError: If the peer closed saying that something failed; `over` is true.
         """
 
     @abstractmethod
-    def end(self) -> anyio.EndOfStream | anyio.BrokenResourceError:
+    def end(self) -> EndOfStream | BrokenResourceError:
         """Return what it means that the bytes end here: an orderly end, or a link that broke."""
 
     @abstractmethod
@@ -120,7 +123,7 @@ class LengthPrefix(Codec):
         if not 0 < frame_bytes_max <= _LENGTH_MASK:
             raise ValueError(f"frame_bytes_max is {frame_bytes_max}; it can be 1 to {_LENGTH_MASK}")
         self._limit = frame_bytes_max
-        # The beginning of a frame whose end has not come. None while there is none: an idle link owns no buffer.
+        # The beginning of a frame whose end has not come, or None: an idle link owns no buffer.
         self._rest: bytearray | None = None
         # How long `_rest` must become before it is worth looking at again.
         self._needed = 0
@@ -172,9 +175,9 @@ class LengthPrefix(Codec):
             self._rest = bytearray(memoryview(data)[start:])
             self._needed = needed
 
-    def end(self) -> anyio.EndOfStream | anyio.BrokenResourceError:
+    def end(self) -> EndOfStream | BrokenResourceError:
         if self._rest is None:
-            return anyio.EndOfStream()
+            return EndOfStream()
         return FramingError(
             f"the peer vanished inside a frame: {len(self._rest)} of {self._needed} bytes came"
         )
@@ -223,6 +226,10 @@ class _Websocket(Codec):
         self.ready = False
         self.over = False
         self.awaits_answer = False
+
+    def take_reply(self) -> bytes:
+        reply, self.reply = self.reply, b""
+        return reply
 
     def feed(self, data: bytes, frames: list[Frame]) -> None:
         protocol = self._protocol
@@ -281,25 +288,25 @@ class _Websocket(Codec):
         close = self._protocol.close_rcvd
         assert close is not None
         if close.code in _CLEAN_CLOSE_CODES:
-            raise anyio.EndOfStream
-        raise anyio.BrokenResourceError(f"the peer closed the websocket: {close}")
+            raise EndOfStream
+        raise BrokenResourceError(f"the peer closed the websocket: {close}")
 
-    def _failure(self, error: Exception) -> anyio.BrokenResourceError:
+    def _failure(self, error: Exception) -> BrokenResourceError:
         self.awaits_answer = False
         if isinstance(error, PayloadTooBig):
             return FrameTooLarge((error.size or 0) + (error.current_size or 0), self._limit)
         return FramingError(f"not a websocket frame: {error}")
 
-    def end(self) -> anyio.EndOfStream | anyio.BrokenResourceError:
+    def end(self) -> EndOfStream | BrokenResourceError:
         if self.over:
-            return anyio.EndOfStream()
+            return EndOfStream()
         if not self.ready:
             return FramingError("the peer vanished during the websocket handshake")
         self._protocol.receive_eof()
         error = self._protocol.parser_exc
         if self._parts is not None or (error is not None and "expected" in str(error)):
             return FramingError("the peer vanished inside a frame")
-        return anyio.BrokenResourceError("the peer vanished without the websocket closing handshake")
+        return BrokenResourceError("the peer vanished without the websocket closing handshake")
 
     def goodbye(self) -> bytes:
         if self._verdict is not None:
@@ -374,7 +381,7 @@ class WebsocketServer(_Websocket):
             self.ready = True
         else:
             self.over = True
-            raise anyio.EndOfStream
+            raise EndOfStream
 
     def _plain_answer(self, path: str) -> Response:
         if path not in ("/", "/health"):

@@ -1,6 +1,6 @@
 """Links within one event loop: frames change hands as the objects they are, with no bytes in between.
 
-The scheme ``memory:``. For tests, for simulations and for a client that lives in the node's own process. It is
+The scheme ``memory:``. For tests, for simulations and for a client that lives in its server's process. It is
 deterministic: nothing happens but through calls, and a task that waits is woken by the call it waits for.
 Names of listeners are kept for the whole process.
 """

@@ -1,7 +1,7 @@
 """Bytes on asyncio, uvloop included: protocols and transports, no streams, no AnyIO in callbacks.
 
-The link *is* the protocol object, so that bytes go from the event loop to the codec in one call and an idle link
-is one object. How frames are made and how links close is `transports.stream`'s; trio has its own pump.
+The link *is* the protocol object, so that bytes go from the event loop to the codec in one call and an idle
+link is one object. How frames are made and how links close is `transports.stream`'s; trio has its own pump.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import anyio
 
@@ -26,6 +26,12 @@ from transports.stream import (
 )
 
 __all__ = ["AsyncioLink", "AsyncioListener", "Owner", "connect", "listen"]
+
+_TLS_WRITE_BYTES_MAX = 64 * 1024
+"""TLS transports hand each write, once encrypted, to the plain transport under them, where it counts as
+written, until that one holds its own limit of 64 KiB. In pieces of that size `buffered` is wrong by twice as
+much at most.
+"""
 
 
 class Owner(Protocol):
@@ -64,8 +70,7 @@ class AsyncioLink(StreamLink, asyncio.Protocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self.peer = peer_name(transport.get_extra_info("peername"))
         self._write_reply()
         owner = self._owner
@@ -98,8 +103,13 @@ class AsyncioLink(StreamLink, asyncio.Protocol):
         return self._loop.create_future()
 
     def _write(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._transport.write(data)
+        transport = self._transport
+        assert transport is not None
+        if len(data) <= _TLS_WRITE_BYTES_MAX or transport.can_write_eof():
+            transport.write(data)
+            return
+        for start in range(0, len(data), _TLS_WRITE_BYTES_MAX):
+            transport.write(data[start : start + _TLS_WRITE_BYTES_MAX])
 
     def _finish(self) -> None:
         transport = self._transport
@@ -270,9 +280,7 @@ class AsyncioListener(Listener):
         try:
             for server in self.servers:
                 await server.start_serving()
-            while not self._closed:
-                await self._change()
-            while self._links:
+            while self._links or not self._closed:
                 await self._change()
         finally:
             self._stop()

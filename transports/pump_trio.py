@@ -1,7 +1,7 @@
 """Bytes on trio: two tasks per link, one that reads and one that writes.
 
-Straight on trio's streams rather than on AnyIO's over them: that is one layer less for each read, and trio's TLS
-stream can close in good order while AnyIO's would have to give up either the peer's closing or ours. How
+Straight on trio's streams rather than on AnyIO's over them: that is one layer less for each read, and trio's
+TLS stream can close in good order while AnyIO's would have to give up either the peer's closing or ours. How
 frames are made and how links close is `transports.stream`'s; asyncio has its own pump.
 """
 
@@ -67,6 +67,8 @@ class TrioLink(StreamLink):
 
     def __init__(self, stream: _Stream, codec: Codec) -> None:
         super().__init__(codec, _peer_of(stream))
+        if isinstance(stream, trio.SSLStream):
+            self._opened = False
         self._stream = stream
         self._outgoing: list[bytes] = []
         self._outgoing_bytes = 0
@@ -78,12 +80,16 @@ class TrioLink(StreamLink):
     async def pump(self) -> None:
         """Move bytes until the link is gone."""
         cause: Exception | None = None
+        bottom = _bottom(self._stream)
         if not self._opened:
             self._scope.deadline = trio.current_time() + HANDSHAKE_SECONDS_MAX
         try:
             with self._scope:
                 if isinstance(self._stream, trio.SSLStream):
                     await self._stream.do_handshake()
+                    if self._codec.ready:
+                        self._opened = True
+                        self._on_open()
                 self._write_reply()
                 await self._read_and_write()
         except* (trio.BrokenResourceError, OSError) as group:  # the nursery makes groups of one
@@ -93,32 +99,38 @@ class TrioLink(StreamLink):
             if not self._opened and self._scope.cancelled_caught:
                 self._handshake_overdue()
             with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(self._stream)
+                await trio.aclose_forcefully(bottom)
             self._lost(cause)
 
     async def _read_and_write(self) -> None:
         async with trio.open_nursery() as nursery:
             reading = trio.CancelScope()
-            nursery.start_soon(self._read, reading)
+            reader_left = trio.Event()
+            nursery.start_soon(self._read, reading, reader_left)
             await self._write_all()
             if isinstance(self._stream, trio.SSLStream):
                 # TLS closes by a handshake of its own, which reads by itself.
                 reading.cancel()
+                await reader_left.wait()
                 await self._stream.unwrap()
             else:
                 await self._stream.send_eof()
 
-    async def _read(self, scope: trio.CancelScope) -> None:
+    async def _read(self, scope: trio.CancelScope, left: trio.Event) -> None:
         with scope:
-            while True:
-                if self._reading_gate is not None:
-                    await self._reading_gate.wait()
-                data = await self._stream.receive_some(_READ_BYTES_MAX)
-                if not data:
-                    self._arrived_end()
-                    self._finish()
-                    return
-                self._arrived(bytes(data))
+            await self._read_all()
+        left.set()
+
+    async def _read_all(self) -> None:
+        while True:
+            if self._reading_gate is not None:
+                await self._reading_gate.wait()
+            data = await self._stream.receive_some(_READ_BYTES_MAX)
+            if not data:
+                self._arrived_end()
+                self._finish()
+                return
+            self._arrived(bytes(data))
 
     async def _write_all(self) -> None:
         while True:
@@ -175,10 +187,13 @@ class TrioLink(StreamLink):
         return 0 if self._gone else self._outgoing_bytes
 
 
+def _bottom(stream: _Stream) -> trio.SocketStream:
+    return stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+
+
 def _peer_of(stream: _Stream) -> str:
-    bottom = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
     try:
-        return peer_name(bottom.socket.getpeername())
+        return peer_name(_bottom(stream).socket.getpeername())
     except OSError:  # it has left already
         return "gone"
 
@@ -207,11 +222,11 @@ async def _open(address: Address) -> trio.SocketStream:
         return await trio.open_tcp_stream(address.host, address.port)
     except OSError as error:
         # Trio wraps what each address answered; callers want to tell "refused" from "unknown".
-        causes = (
-            error.__cause__.exceptions if isinstance(error.__cause__, ExceptionGroup) else [error.__cause__]
-        )
-        if isinstance(causes[0], OSError):
-            raise causes[0] from error
+        cause: BaseException | None = error.__cause__
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        if isinstance(cause, OSError):
+            raise cause from error
         raise
 
 

@@ -35,7 +35,7 @@ def parse(url: str, *, default_port: int | None = None) -> tuple[SplitResult, Ad
     """Split a URL and find its address.
 
     Raises:
-        ValueError: If the host or the port is missing or malformed, or the path of a Unix socket is not absolute.
+        ValueError: If the host or port is missing or malformed, or a Unix socket's path not absolute.
     """
     parts = urlsplit(url)
     if parts.scheme.endswith("+unix"):

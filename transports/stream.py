@@ -8,8 +8,8 @@ How a link closes (all of it within `LINGER_SECONDS_MAX`, or it is aborted):
 
 - Closed here: what is buffered goes out, then the codec's goodbye; once the peer has answered it, or owes no
   answer, our direction of the stream ends; what still arrives is thrown away until the peer ends its own.
-- Closed by the peer: the codec's answer goes out after what is buffered, and our direction ends too. There are
-  no half-open links: who has closed does not listen any more.
+- Closed by the peer: the codec's answer goes out after what is buffered, and our direction ends too. There
+  are no half-open links: who has closed does not listen any more.
 
 Reading on until the peer's end is not politeness: closing a TCP socket that holds unread bytes resets the
 connection, and a reset destroys frames that were sent before it.
@@ -101,7 +101,7 @@ class StreamLink(Link):
 
     @abstractmethod
     def _finish(self) -> None:
-        """End our direction of the stream after what is buffered; the stream closes when the peer's ends too."""
+        """End our direction of the stream after what is buffered; it closes when the peer's has ended too."""
 
     @abstractmethod
     def _limit_time(self, seconds: float) -> None:
@@ -174,7 +174,7 @@ class StreamLink(Link):
             self._wake_watchers()
 
     def _write_reply(self) -> None:
-        reply, self._codec.reply = self._codec.reply, b""
+        reply = self._codec.take_reply()
         if reply:
             self._write(reply)
 

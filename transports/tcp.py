@@ -43,10 +43,7 @@ def connect(
 ) -> AbstractAsyncContextManager[Link]:
     """Open a link to a ``tcp:``, ``tls:`` or ``tcp+unix:`` URL; see `transports.connect`."""
     parts, address = parse(url)
-    if parts.scheme == "tls":
-        ssl_context = ssl_context or ssl.create_default_context()
-    else:
-        ssl_context = None
+    ssl_context = (ssl_context or ssl.create_default_context()) if parts.scheme == "tls" else None
     manager: AbstractAsyncContextManager[Link] = pump().connect(
         address, LengthPrefix(frame_bytes_max), ssl_context
     )

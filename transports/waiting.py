@@ -1,7 +1,7 @@
 """The one thing that links wait on: set once by a callback, awaited once by a task.
 
 On asyncio a waiter is a plain future: that is the cheapest thing there is, and protocol callbacks, which run
-outside of any task, can set it without AnyIO, which they must not call. On trio it is an event dressed as one.
+outside of any task, can set it without AnyIO, which they must not call. On trio it is an event in disguise.
 """
 
 from __future__ import annotations

@@ -30,10 +30,7 @@ def connect(
     """Open a link to a ``ws:`` or ``wss:`` URL; see `transports.connect`."""
     secure = url.startswith("wss:")
     _parts, address = parse(url, default_port=443 if secure else 80)
-    if secure:
-        ssl_context = ssl_context or ssl.create_default_context()
-    else:
-        ssl_context = None
+    ssl_context = (ssl_context or ssl.create_default_context()) if secure else None
     manager: AbstractAsyncContextManager[Link] = pump().connect(
         address, WebsocketClient(url, frame_bytes_max), ssl_context
     )
@@ -67,8 +64,8 @@ async def listen(
 def uvicorn_protocol(handler: Handler, *, frame_bytes_max: int = FRAME_BYTES_MAX) -> type[asyncio.Protocol]:
     """Return a class for uvicorn's ``ws=`` option that runs each websocket as a link in `handler`.
 
-    So an ASGI application and links share a port, and the links go at the full speed of the byte pump. It has
-    no part in ASGI: the application is not asked. When uvicorn shuts down, links are closed in good order, and
+    So an ASGI application and links share a port, and the links go at the full speed of the byte pump. ASGI
+    has no part in them: the application is not asked. When uvicorn stops, links are closed in good order, and
     it waits for the handlers.
 
     Args:
