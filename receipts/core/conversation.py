@@ -13,12 +13,12 @@ expires; it does not grow with the number of messages that were read in order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from . import events
-from .errors import LocalProtocolError
+from .errors import Code, LocalProtocolError, Refused
 from .ids import ConversationId, ConversationKind, Seq, UserId, Version, direct, direct_members
-from .member import Advance, Member, Period, Sharing, UnreadMark
+from .member import Advance, Member, Period, Sharing, UnreadMark, set_register
 from .ranges import Ranges, RangeSet, check_ranges, count
 from .status import Status, Unknown
 
@@ -94,7 +94,7 @@ class Conversation:
         """The conversation of two users, empty.
 
         Raises:
-            LocalProtocolError: The two are the same.
+            LocalProtocolError: The two are the same, or one is not a user id.
         """
         chat = cls(direct(one, other), ConversationKind.DIRECT)
         chat._seat_both()
@@ -118,10 +118,13 @@ class Conversation:
         return chat
 
     def _seat_both(self) -> None:
-        for user in cast(tuple[UserId, UserId], direct_members(self.id)):
+        both = direct_members(self.id)
+        if both is None:
+            raise LocalProtocolError(f"{self.id!r} does not name two users")
+        for user in both:
             self.member(user).open_period(0, Period(1))
 
-    # -- the way in -----------------------------------------------------------------------------------
+    # -- the way in
 
     def apply(self, event: events.Event) -> None:
         """Join one event into the state. Repeats, any order and events from long ago are all fine.
@@ -129,25 +132,37 @@ class Conversation:
         Raises:
             LocalProtocolError: The event is about another conversation, or is malformed (ranges that do not
                 increase, a seq below 1). Nothing changed.
+            Refused: `not_a_member`: the conversation is between two others (I-27). Nothing changed.
         """
         if event.conversation != self.id:
             raise LocalProtocolError(f"an event of {event.conversation!r} does not belong to {self.id!r}")
         _APPLY[type(event)](self, event)
 
     def member(self, user: UserId) -> Member:
-        """What is known of a user here, to be read; an empty entry is made for somebody new."""
+        """What is known of a user here; an empty entry is made for somebody new. To only look, use `members`.
+
+        Raises:
+            Refused: `not_a_member`: the conversation is between two others (I-27).
+        """
         found = self.members.get(user)
         if found is None:
+            if self._outsider(user):
+                raise Refused(Code.NOT_A_MEMBER, f"{user} is not in {self.id}")
             found = self.members[user] = Member()
         return found
 
+    def _outsider(self, user: UserId) -> bool:
+        """Whether `user` can never be in here. Who is in a group is not known before all events are."""
+        return self.kind is ConversationKind.DIRECT and user not in (direct_members(self.id) or ())
+
     def _message_accepted(self, event: events.MessageAccepted) -> None:
         seq = event.seq
-        _check_seq(seq)
+        if seq < 1:
+            raise _no_seq(seq)
         stop = seq + 1
+        author = self.members.get(event.author) or self.member(event.author)
         if seq > self.head:
             self.head = seq
-        author = self.members.get(event.author) or self.member(event.author)
         author.read.add(seq, stop)
         shares = event.shares
         if shares & 1:
@@ -155,7 +170,10 @@ class Conversation:
         if shares & 2:
             author.read_shared.add(seq, stop)
         if event.device:
-            author.held(event.device).add(seq, stop)
+            try:
+                author.devices[event.device].add(seq, stop)
+            except KeyError:
+                author.held(event.device).add(seq, stop)
         if event.counts and seq > self.expired_through:
             self.uncounted.add(seq, stop)
         if event.asks and seq > self.receipts_expired_through:
@@ -167,8 +185,11 @@ class Conversation:
         if shared is not held:
             check_ranges(shared)
         member = self.members.get(event.member) or self.member(event.member)
-        if event.device and held:
-            member.held(event.device).update(held)
+        if held and event.device:
+            try:
+                member.devices[event.device].update(held)
+            except KeyError:
+                member.held(event.device).update(held)
         if shared:
             member.delivered_shared.update(shared)
 
@@ -177,7 +198,7 @@ class Conversation:
         check_ranges(read)
         if shared is not read:
             check_ranges(shared)
-        if held is not read:
+        if held and held is not read:
             check_ranges(held)
         member = self.members.get(event.member) or self.member(event.member)
         if read:
@@ -185,13 +206,16 @@ class Conversation:
         if held and event.device:
             member.held(event.device).update(held)
         if shared:
-            member.read.update(shared)
+            if shared is not read:
+                member.read.update(shared)
             member.read_shared.update(shared)
             member.delivered_shared.update(shared)  # READ implies DELIVERED
             member.remember(Advance(event.version, event.at_ms, shared))
 
     def _group_read_marked(self, event: events.GroupReadMarked) -> None:
         _check_seq(event.seq)
+        if self._outsider(event.member):
+            raise Refused(Code.NOT_A_MEMBER, f"{event.member} is not in {self.id}")
         if event.seq <= self.receipts_expired_through:
             return
         readers = self._asked(event.seq).readers
@@ -211,9 +235,7 @@ class Conversation:
 
     def _unread_marked(self, event: events.UnreadMarked) -> None:
         check_ranges(event.ranges)
-        member = self.member(event.member)
-        if event.version > member.unread_mark.version:
-            member.unread_mark = UnreadMark(event.version, event.flagged, event.ranges)
+        self.member(event.member).set_unread_mark(UnreadMark(event.version, event.flagged, event.ranges))
 
     def _message_recalled(self, event: events.MessageRecalled) -> None:
         _check_seq(event.seq)
@@ -227,9 +249,7 @@ class Conversation:
             self.head = max(self.head, event.through)
             self.recalled.drop_through(event.through)
             self.uncounted.drop_through(event.through)
-            self._group_receipts_expired(
-                events.GroupReceiptsExpired(conversation=self.id, through=event.through)
-            )
+            self._drop_receipts(event.through)
 
     def _history_cleared(self, event: events.HistoryCleared) -> None:
         member = self.member(event.member)
@@ -243,23 +263,21 @@ class Conversation:
         self.member(event.member).close_period(event.joined, event.through)
 
     def _sharing_changed(self, event: events.SharingChanged) -> None:
-        member = self.member(event.member)
-        if event.version > member.sharing.version:
-            member.sharing = Sharing(
+        self.member(event.member).set_sharing(
+            Sharing(
                 event.version,
                 event.delivered,
                 event.read,
                 event.delivered_obscured_through,
                 event.read_obscured_through,
             )
+        )
 
     def _register_set(self, event: events.RegisterSet) -> None:
         if event.member is not None:
             self.member(event.member).set_register(event.register, event.version, event.value)
             return
-        known = self.registers.get(event.register)
-        if known is None or event.version > known[0]:
-            self.registers[event.register] = (event.version, event.value)
+        set_register(self.registers, event.register, event.version, event.value)
 
     def _asked(self, seq: Seq) -> Asked:
         found = self.asked.get(seq)
@@ -267,7 +285,7 @@ class Conversation:
             found = self.asked[seq] = Asked()
         return found
 
-    # -- unread ---------------------------------------------------------------------------------------
+    # -- unread
 
     def visible(self, user: UserId) -> tuple[Seq, Seq]:
         """What may count for a member: [start, stop). Empty (start == stop) for who is not a member now."""
@@ -301,14 +319,25 @@ class Conversation:
         return count(self.unread_ranges(user))
 
     def marked_unread(self, user: UserId) -> bool:
-        """Whether the member marked the conversation as unread by hand and nothing cleared that since."""
-        member = self.members.get(user)
-        return member is not None and bool(member.unread_mark)
+        """Whether the member marked the conversation as unread by hand and nothing cleared that since.
 
-    # -- what others may know ---------------------------------------------------------------------------
+        A mark from a message on ends with its messages: when they are behind the floor (left, cleared,
+        expired) there is nothing left to open.
+        """
+        member = self.members.get(user)
+        if member is None:
+            return False
+        mark = member.unread_mark
+        start, stop = self.visible(user)
+        return mark.flagged or (start < stop and bool(RangeSet(mark.ranges).within((start, stop))))
+
+    # -- what others may know
 
     def status(self, seq: Seq, user: UserId) -> Status:
-        """How far message `seq` is known to have come with `user`. Never falls (I-2)."""
+        """How far message `seq` is known to have come with `user`.
+
+        Never falls (I-2), but for what expiry forgets on purpose: see `is_read` for the difference.
+        """
         member = self.members.get(user)
         if member is not None:
             receipts = self.asked.get(seq)
@@ -316,7 +345,7 @@ class Conversation:
                 return Status.READ
             if seq in member.delivered_shared:
                 return Status.DELIVERED
-        return Status.ACKED if seq <= self.head else Status.SENT
+        return Status.ACKED if 0 < seq <= self.head else Status.SENT
 
     def is_delivered(self, seq: Seq, user: UserId) -> bool | Unknown:
         """Whether `user` has the message, or why that cannot be told."""
@@ -356,11 +385,13 @@ class Conversation:
 
     def read_at(self, seq: Seq, user: UserId) -> int | None:
         """When `user` read the message (node time, ms), as far as that was shared and is still known."""
+        if self._gone(seq) is not None:
+            return None
         receipts = self.asked.get(seq)
         if receipts is not None and user in receipts.readers:
             return receipts.readers[user].at_ms
         member = self.members.get(user)
-        if member is None or seq <= self.expired_through or seq not in member.read_shared:
+        if member is None or seq not in member.read_shared:
             return None
         times = [a.at_ms for a in member.advances if seq in RangeSet(a.ranges)]
         return times[0] if times else None
@@ -379,6 +410,8 @@ class Conversation:
         )
 
     def _gone(self, seq: Seq) -> Unknown | None:
+        if seq < 1:
+            return Unknown.NOT_IN_AUDIENCE  # of nobody: there is no such message
         if seq <= self.expired_through:
             return Unknown.EXPIRED
         return Unknown.RECALLED if seq in self.recalled else None
@@ -387,7 +420,7 @@ class Conversation:
         receipts = self.asked.get(seq)
         return receipts is not None and receipts.author == user
 
-    # -- the whole state ----------------------------------------------------------------------------------
+    # -- the whole state
 
     def merge(self, other: Conversation) -> None:
         """Join another replica's state into this one: commutative, associative, idempotent.
@@ -403,9 +436,7 @@ class Conversation:
         self.recalled.update(other.recalled.ranges)
         self.uncounted.update(other.uncounted.ranges)
         for register, (version, content) in other.registers.items():
-            known = self.registers.get(register)
-            if known is None or version > known[0]:
-                self.registers[register] = (version, content)
+            set_register(self.registers, register, version, content)
         self.expired_through = max(self.expired_through, other.expired_through)
         self.receipts_expired_through = max(self.receipts_expired_through, other.receipts_expired_through)
         for seq, asked in other.asked.items():
@@ -480,10 +511,8 @@ def _merge_member(mine: Member, theirs: Member) -> None:
     mine.cleared_through = max(mine.cleared_through, theirs.cleared_through)
     for register, (version, content) in theirs.registers.items():
         mine.set_register(register, version, content)
-    if theirs.sharing.version > mine.sharing.version:
-        mine.sharing = theirs.sharing
-    if theirs.unread_mark.version > mine.unread_mark.version:
-        mine.unread_mark = theirs.unread_mark
+    mine.set_sharing(theirs.sharing)
+    mine.set_unread_mark(theirs.unread_mark)
     for advance in theirs.advances:
         mine.remember(advance)
 
@@ -518,7 +547,11 @@ def _union(one: Ranges, other: Ranges) -> Ranges:
 
 def _check_seq(seq: Seq) -> None:
     if seq < 1:
-        raise LocalProtocolError(f"a seq begins at 1, not {seq}")
+        raise _no_seq(seq)
+
+
+def _no_seq(seq: Seq) -> LocalProtocolError:
+    return LocalProtocolError(f"a seq begins at 1, not {seq}")
 
 
 # Dispatch by type: a `match` over thirteen classes costs the last one a microsecond.

@@ -16,7 +16,8 @@ from .conversation import Conversation
 from .errors import Code, Refused
 from .events import Body, By
 from .ids import ClientId, ConversationKind, Counts, DeviceId, MessageId, Seq, Shares, UserId, Version
-from .policy import RollUp, held_by_rule
+from .member import Sharing
+from .policy import GAPS_MAX, RollUp, held_by_rule
 from .ranges import EMPTY, Ranges, RangeSet, through
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "answer",
     "clear",
     "deliver",
+    "deliver_again",
     "expire",
     "expire_receipts",
     "join",
@@ -34,6 +36,11 @@ __all__ = [
     "share",
     "unmark",
 ]
+
+# Looking a member of an enum up in its class costs as much as a call.
+_ANY = RollUp.ANY
+_DIRECT = ConversationKind.DIRECT
+_SHARES_ALL = Shares.ALL
 
 
 def accept(
@@ -50,17 +57,20 @@ def accept(
 ) -> events.MessageAccepted:
     """Give a message the next seq. It marks only itself, for its author (never what stood before it).
 
+    Only a group can be asked for receipts: between two users `asks` is left out.
+
     Raises:
         Refused: `not_a_member`.
     """
     member = chat.members.get(author)
     if member is None or not member.joined:
-        raise Refused(Code.NOT_A_MEMBER, f"{author} is not in {chat.id}")
+        raise _not_a_member(chat, author)
     sharing = member.sharing
-    shares = Shares.ALL
-    if chat.kind is ConversationKind.GROUP or not (sharing.read and sharing.delivered):
-        read = sharing.read and chat.kind is ConversationKind.DIRECT
+    shares = _SHARES_ALL
+    if chat.kind is not _DIRECT or not (sharing.read and sharing.delivered):
+        read = sharing.read and chat.kind is _DIRECT
         shares = Shares((1 if sharing.delivered else 0) | (2 if read else 0))
+    asks = asks and chat.kind is not _DIRECT
     return events.MessageAccepted(
         chat.id, chat.head + 1, message_id, author, device, at_ms, body, counts, asks, shares, client_id
     )
@@ -75,27 +85,72 @@ def deliver(
     sharing: bool = True,
     rule: RollUp = RollUp.ANY,
     since: Mapping[DeviceId, Seq] | None = None,
+    gaps_max: int = GAPS_MAX,
 ) -> events.DeliveryMarked | None:
     """A device says what it holds; beyond the head nothing is taken.
+
+    What becomes shared never depends on what the device was known to hold: saying it again, when a device
+    of the member is gone that `RollUp.ALL` waited for, shares what is due by then.
 
     Args:
         sharing: Whether the device itself agrees to tell; the member's own switch is asked as well.
         rule: How several devices roll up.
         since: With `RollUp.ALL`: the member's devices now, each with the head when it became known.
+        gaps_max: Separate ranges that a set may be made of.
+
+    Raises:
+        Refused: `not_a_member`, `too_many_gaps`.
     """
-    member = chat.member(user)
-    ranges = _up_to(chat.head, ranges)
+    member = chat.members.get(user)
+    if member is None or not member.joined:
+        raise _not_a_member(chat, user)
+    if ranges and ranges[-1] > chat.head + 1:
+        ranges = _up_to(chat.head, ranges)
     held = member.devices.get(device)
     new = held.missing(ranges) if held is not None else ranges
-    if not new:
-        return None
+    switches = member.sharing
     shared: Ranges = EMPTY
-    if sharing and member.sharing.delivered:
-        counted = (
-            new if rule is RollUp.ANY else held_by_rule(rule, device, ranges, member.devices, since or {})
-        )
-        shared = member.delivered_shared.missing(_after(member.sharing.delivered_obscured_through, counted))
+    if ranges and sharing and switches.delivered:
+        counted = ranges
+        if rule is not _ANY:
+            counted = held_by_rule(rule, device, ranges, member.devices, since or {})
+        if switches.delivered_obscured_through:
+            counted = _after(switches.delivered_obscured_through, counted)
+        shared = member.delivered_shared.missing(counted)
+        if shared and (chat.recalled._bounds or chat.expired_through):
+            shared = _worth_telling(chat, shared)
+    if not new and not shared:
+        return None
+    bounds_max = 2 * gaps_max
+    if (len(new) if held is None else len(held._bounds) + len(new)) > bounds_max:
+        _check_gaps(held or RangeSet(), new, ranges, gaps_max)
+    if len(member.delivered_shared._bounds) + len(shared) > bounds_max:
+        _check_gaps(member.delivered_shared, shared, ranges, gaps_max)
     return events.DeliveryMarked(chat.id, user, device, new, shared)
+
+
+def deliver_again(
+    chat: Conversation, user: UserId, device: DeviceId, *, since: Mapping[DeviceId, Seq]
+) -> events.DeliveryMarked | None:
+    """Judge deliveries once more under `RollUp.ALL`, after a device left: that can only raise them.
+
+    Args:
+        device: One of the devices that are left.
+        since: All of these, each with the head when it became known.
+    """
+    member = chat.members.get(user)
+    if member is None or not member.joined or not member.sharing.delivered:
+        return None
+    held = RangeSet(through(since[device]))
+    if device in member.devices:
+        held.update(member.devices[device].ranges)
+    anywhere = RangeSet()  # no device owes it, but some device must have had it
+    for has in member.devices.values():
+        anywhere.update(has.ranges)
+    counted = held_by_rule(RollUp.ALL, device, anywhere.within(held.ranges), member.devices, since)
+    shared = member.delivered_shared.missing(_after(member.sharing.delivered_obscured_through, counted))
+    shared = _worth_telling(chat, shared)
+    return events.DeliveryMarked(chat.id, user, device, EMPTY, shared) if shared else None
 
 
 def read(
@@ -109,52 +164,92 @@ def read(
     version: Version = 0,
     by: By = By.UNSAID,
     last: Seq = 0,
+    gaps_max: int = GAPS_MAX,
 ) -> events.ReadMarked | None:
     """A member read these messages; beyond the head nothing is taken.
 
-    Shared becomes only what becomes read in this very event while sharing is on, by the member's switch and
-    by the receipt's own word. What was there before sharing was last switched on stays private.
+    Shared becomes what this receipt names, sharing being on by the member's switch and by the receipt's own
+    word, from after the head at which the switch was last turned on. Whether some of it had been read in
+    private before makes no difference: a gap in what others see would tell them (I-25). For the same reason
+    a private read is no acknowledgement of delivery: a device that reads in private owes one of its own.
 
     Args:
         last: With `By.CONVERSATION`: the last message on screen, inclusive.
+        gaps_max: Separate ranges that a set may be made of.
+
+    Raises:
+        Refused: `not_a_member`, `too_many_gaps`.
     """
-    member = chat.members.get(user) or chat.member(user)
+    member = chat.members.get(user)
+    if member is None or not member.joined:
+        raise _not_a_member(chat, user)
     head = chat.head
     if ranges and ranges[-1] > head + 1:
         ranges = _up_to(head, ranges)
         last = min(last, head)
     new = member.read.missing(ranges)
-    held = ranges
-    if device:
-        known = member.devices.get(device)
-        held = ranges if known is None else known.missing(ranges)
-    if not new and not held:
-        return None
     shared: Ranges = EMPTY
-    if sharing and new and chat.kind is ConversationKind.DIRECT and member.sharing.read:
-        obscured = member.sharing.read_obscured_through
-        shared = _after(obscured, new) if obscured else new
+    held: Ranges = EMPTY
+    switches = member.sharing
+    if sharing and switches.read and ranges:
+        floor = switches.read_obscured_through
+        open_ = _after(floor, ranges) if floor else ranges
+        if chat.kind is _DIRECT:  # in a group only an answer tells
+            shared = open_ if new is open_ else member.read_shared.missing(open_)
+            if shared and (chat.recalled._bounds or chat.expired_through):
+                shared = _worth_telling(chat, shared)
+        if device:
+            known = member.devices.get(device)
+            held = open_ if known is None else known.missing(open_)
+    if not new and not shared and not held:
+        return None
+    bounds_max = 2 * gaps_max
+    if len(member.read._bounds) + len(new) > bounds_max:
+        _check_gaps(member.read, new, ranges, gaps_max)
+    if len(member.read_shared._bounds) + len(shared) > bounds_max:
+        _check_gaps(member.read_shared, shared, ranges, gaps_max)
+    if held and (len(held) if known is None else len(known._bounds) + len(held)) > bounds_max:
+        _check_gaps(known or RangeSet(), held, ranges, gaps_max)
     return events.ReadMarked(chat.id, user, device, new, shared, held, at_ms, version, by, last)
 
 
 def answer(
-    chat: Conversation, user: UserId, seq: Seq, content: str, *, at_ms: int, version: Version
+    chat: Conversation,
+    user: UserId,
+    seq: Seq,
+    content: str,
+    *,
+    at_ms: int,
+    version: Version,
+    sharing: bool = True,
 ) -> events.GroupReadMarked | None:
     """A member of a group answers a message that asked; only the first answer stands.
 
+    None also for a message that was recalled, and for a member who does not share reads, or did not when
+    the message was there already: such an answer tells nobody anything (I-25).
+
+    Args:
+        sharing: Whether the receipt itself agrees to tell; the member's own switch is asked as well.
+
     Raises:
-        Refused: `expired`, `not_asked`, `own_message`, `not_in_audience`.
+        Refused: `expired`, `not_asked`, `own_message`, `not_a_member`, `not_in_audience`.
     """
     if seq <= chat.receipts_expired_through:
         raise Refused(Code.EXPIRED, f"receipts of #{seq} are no longer kept")
     asked = chat.asked.get(seq)
     if asked is None:
         raise Refused(Code.NOT_ASKED, f"#{seq} did not ask for receipts")
+    if user in asked.readers:
+        return None
     if asked.author == user:
         raise Refused(Code.OWN_MESSAGE, f"#{seq} is your own message")
-    if not chat.member(user).in_audience(seq):
+    member = chat.members.get(user)
+    if member is None or not member.joined:
+        raise _not_a_member(chat, user)
+    if not member.in_audience(seq):
         raise Refused(Code.NOT_IN_AUDIENCE, f"#{seq} was sent when {user} was not in the group")
-    if user in asked.readers:
+    switches = member.sharing
+    if not (sharing and switches.read) or seq <= switches.read_obscured_through or seq in chat.recalled:
         return None
     return events.GroupReadMarked(chat.id, seq, user, at_ms, content, version)
 
@@ -164,21 +259,30 @@ def mark_unread(
 ) -> events.UnreadMarked:
     """A member marks the conversation as unread: by a flag, or from a message on.
 
+    What was marked before stays marked: marking never lowers a count.
+
     Args:
         from_seq: First message to count again, inclusive; None sets the flag alone.
         own: The member's own messages from there to the head; they never count (I-1).
 
     Raises:
-        Refused: `unknown_message` for a seq beyond the head, below 1, or above the floor.
+        Refused: `not_a_member`; `unknown_message` for a seq beyond the head, below 1, or behind the floor.
     """
-    if from_seq is None:
-        return events.UnreadMarked(conversation=chat.id, member=user, version=version, flagged=True)
+    member = chat.members.get(user)
+    if member is None or not member.joined:
+        raise _not_a_member(chat, user)
     start, stop = chat.visible(user)
-    if not start <= from_seq < stop:
-        raise Refused(Code.UNKNOWN_MESSAGE, f"#{from_seq} is not among the messages you can see")
-    ranges = RangeSet(own).missing((from_seq, stop))
+    again = RangeSet(member.unread_mark.ranges)
+    flagged = True
+    if from_seq is not None:
+        if not start <= from_seq < stop:
+            raise Refused(Code.UNKNOWN_MESSAGE, f"#{from_seq} is not among the messages you can see")
+        more = RangeSet(own).missing((from_seq, stop))
+        flagged = not more
+        again.update(more)
+    again.drop_through(start - 1)
     return events.UnreadMarked(
-        conversation=chat.id, member=user, version=version, flagged=not ranges, ranges=ranges
+        conversation=chat.id, member=user, version=version, flagged=flagged, ranges=again.ranges
     )
 
 
@@ -186,9 +290,10 @@ def unmark(
     chat: Conversation, user: UserId, ranges: Ranges, *, known: Version, version: Version
 ) -> events.UnreadMarked | None:
     """What a read of `ranges` does to the unread mark, by a device that knew the mark of version `known`."""
-    mark = chat.member(user).unread_mark
-    if not mark or known < mark.version:
+    member = chat.members.get(user)
+    if member is None or not member.unread_mark or known < member.unread_mark.version:
         return None
+    mark = member.unread_mark
     left = RangeSet(ranges).missing(mark.ranges)
     if left == mark.ranges and not mark.flagged:
         return None
@@ -211,9 +316,13 @@ def recall(chat: Conversation, seq: Seq, by: UserId, *, at_ms: int = 0) -> event
 
 
 def clear(chat: Conversation, user: UserId, last: Seq) -> events.HistoryCleared | None:
-    """Empty the conversation for one member, up to and including `last` (at most the head)."""
+    """Empty the conversation for one member, up to and including `last` (at most the head).
+
+    None for who was never heard of here, and when that much is cleared already.
+    """
     last = min(last, chat.head)
-    if last <= chat.member(user).cleared_through:
+    member = chat.members.get(user)
+    if member is None or last <= member.cleared_through:
         return None
     return events.HistoryCleared(conversation=chat.id, member=user, through=last)
 
@@ -247,7 +356,8 @@ def share(
     Switching on draws a line at the head: what is there already stays unknown to others, because some of it
     may have been read in private, and a later receipt for the rest would tell which (I-25).
     """
-    old = chat.member(user).sharing
+    member = chat.members.get(user)
+    old = member.sharing if member is not None else Sharing()
     delivered = old.delivered if delivered is None else delivered
     read = old.read if read is None else read
     if (delivered, read) == (old.delivered, old.read):
@@ -266,7 +376,8 @@ def share(
 
 
 def expire_receipts(chat: Conversation, last: Seq) -> events.GroupReceiptsExpired | None:
-    """Let go of the readers and contents of all asking messages up to and including `last`."""
+    """Let go of readers and contents of all asking messages up to and including `last` (at most the head)."""
+    last = min(last, chat.head)
     if last <= chat.receipts_expired_through:
         return None
     return events.GroupReceiptsExpired(conversation=chat.id, through=last)
@@ -280,11 +391,34 @@ def expire(chat: Conversation, last: Seq) -> events.MessagesExpired | None:
     return events.MessagesExpired(conversation=chat.id, through=last)
 
 
+def _not_a_member(chat: Conversation, user: UserId) -> Refused:
+    return Refused(Code.NOT_A_MEMBER, f"{user} is not in {chat.id}")
+
+
 def _up_to(head: Seq, ranges: Ranges) -> Ranges:
-    if not ranges or ranges[-1] <= head + 1:
-        return ranges
     return RangeSet(through(head)).within(ranges)
 
 
 def _after(floor: Seq, ranges: Ranges) -> Ranges:
-    return RangeSet(through(floor)).missing(ranges) if floor else ranges
+    return RangeSet(through(floor)).missing(ranges)
+
+
+def _worth_telling(chat: Conversation, shared: Ranges) -> Ranges:
+    """`shared`, or nothing when all of it was recalled or is expired: nobody waits for the ticks of those."""
+    kept = _after(chat.expired_through, shared) if chat.expired_through else shared
+    return shared if chat.recalled.missing(kept) else EMPTY
+
+
+def _check_gaps(known: RangeSet, more: Ranges, named: Ranges, gaps_max: int) -> None:
+    """The exact judgement, for when the sum of both is too much.
+
+    What closes gaps is always welcome, and so is 'through n', whatever a line of sharing leaves of it: it
+    must be possible to be done with a conversation from any state (I-17), and it adds one range at most.
+    """
+    if len(named) == 2 and named[0] == 1:
+        return
+    grown = known.copy()
+    grown.update(more)
+    if grown.gaps > max(gaps_max, known.gaps):
+        reason = f"more than {gaps_max} separate ranges: read or acknowledge what lies between"
+        raise Refused(Code.TOO_MANY_GAPS, reason, limit=gaps_max)

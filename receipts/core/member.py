@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import insort
+from typing import TypeVar
 
 from .events import Register, RegisterValue
 from .ids import DeviceId, Seq, Version
 from .ranges import EMPTY, Ranges, RangeSet
 from .value import value
 
-__all__ = ["ADVANCES_MAX", "Advance", "Member", "Period", "Sharing", "UnreadMark"]
+__all__ = ["ADVANCES_MAX", "Advance", "Member", "Period", "Sharing", "UnreadMark", "set_register"]
 
 ADVANCES_MAX = 32
 """How many read times are kept a member. Enough for 'read at' on what is on screen; a row per message is
@@ -30,13 +31,13 @@ class Period:
     """A stretch of membership: the audience of #n is who has a period that covers n."""
 
     from_seq: Seq
-    """Inclusive."""
+    """Inclusive; 0 while only the end was heard of."""
     through: Seq | None = None
     """Inclusive; None while it is open. Less than `from_seq` when nothing was sent in it."""
 
     def covers(self, seq: Seq) -> bool:
-        """Whether a message with this seq fell into the period."""
-        return self.from_seq <= seq and (self.through is None or seq <= self.through)
+        """Whether a message with this seq fell into the period. None while its beginning is not known."""
+        return 0 < self.from_seq <= seq and (self.through is None or seq <= self.through)
 
 
 @value(kw_only=False)
@@ -62,6 +63,8 @@ class UnreadMark:
         return self.flagged or bool(self.ranges)
 
 
+_Register = TypeVar("_Register", Sharing, UnreadMark)
+
 _SHARING = Sharing()
 _UNMARKED = UnreadMark()
 
@@ -74,6 +77,8 @@ class Member:
         "cleared_through",
         "delivered_shared",
         "devices",
+        "joined",
+        "period",
         "periods",
         "read",
         "read_shared",
@@ -92,24 +97,17 @@ class Member:
         self.devices: dict[DeviceId, RangeSet] = {}
         """One entry per device that ever held something: what it holds."""
         self.periods: dict[Version, Period] = {}
-        """Keyed by the version of the joining; the highest is the current or last one."""
+        """Keyed by the version of the joining; changed by `open_period` and `close_period` alone."""
+        self.period: Period | None = None
+        """The period of the highest version: the current or the last one; None for who never was a member."""
+        self.joined = False
+        """Whether the member is in the conversation now: the current period is open."""
         self.cleared_through: Seq = 0
         self.registers: dict[Register, tuple[Version, RegisterValue]] = {}
         self.sharing = _SHARING
         self.unread_mark = _UNMARKED
         self.advances: list[Advance] = []
         """The newest `ADVANCES_MAX`, by rising version."""
-
-    @property
-    def period(self) -> Period | None:
-        """The current period, or the last one; None for somebody who never was a member."""
-        return self.periods[max(self.periods)] if self.periods else None
-
-    @property
-    def joined(self) -> bool:
-        """Whether the member is in the conversation now."""
-        period = self.period
-        return period is not None and period.through is None
 
     def in_audience(self, seq: Seq) -> bool:
         """Whether message `seq` was for this member, its author apart."""
@@ -123,32 +121,76 @@ class Member:
         return found
 
     def remember(self, advance: Advance) -> None:
-        """Keep a read time if it is among the newest; a repeat changes nothing."""
+        """Keep a read time if it is among the newest; a repeat changes nothing.
+
+        The newest `ADVANCES_MAX` of a union are the newest of the newest of its parts, so cutting off the
+        rest is still a join.
+        """
         advances = self.advances
         if not advances or advance.version > advances[-1].version:
             advances.append(advance)
-        elif any(known.version == advance.version for known in advances):
+        elif advance in advances:
             return
         else:
-            insort(advances, advance, key=lambda known: known.version)
+            insort(advances, advance, key=_newness)
         if len(advances) > ADVANCES_MAX:
             del advances[0]
 
+    def set_sharing(self, sharing: Sharing) -> None:
+        """The higher version stands."""
+        if _supersedes(sharing, self.sharing):
+            self.sharing = sharing
+
+    def set_unread_mark(self, mark: UnreadMark) -> None:
+        """The higher version stands."""
+        if _supersedes(mark, self.unread_mark):
+            self.unread_mark = mark
+
     def set_register(self, register: Register, version: Version, content: RegisterValue) -> None:
         """The higher version stands."""
-        known = self.registers.get(register)
-        if known is None or version > known[0]:
-            self.registers[register] = (version, content)
+        set_register(self.registers, register, version, content)
 
     def open_period(self, version: Version, period: Period) -> None:
         """Take a period in; a closed one beats an open one, so that order does not matter."""
-        known = self.periods.get(version)
-        if known is None:
-            self.periods[version] = period
-            return
-        bounds = [p.through for p in (known, period) if p.through is not None]
-        self.periods[version] = Period(max(known.from_seq, period.from_seq), min(bounds) if bounds else None)
+        periods = self.periods
+        known = periods.get(version)
+        if known is not None:
+            bounds = [p.through for p in (known, period) if p.through is not None]
+            period = Period(max(known.from_seq, period.from_seq), min(bounds) if bounds else None)
+        periods[version] = period
+        self._find_period()
 
     def close_period(self, version: Version, through: Seq) -> None:
         """End a period; if its beginning has not been heard of yet, it is filled in when it comes."""
         self.open_period(version, Period(0, through))
+
+    def drop_period(self, version: Version) -> None:
+        """Forget a period. For repairs only: a join never forgets one."""
+        del self.periods[version]
+        self._find_period()
+
+    def _find_period(self) -> None:
+        period = self.period = self.periods[max(self.periods)] if self.periods else None
+        self.joined = period is not None and period.through is None
+
+
+def set_register(
+    registers: dict[Register, tuple[Version, RegisterValue]],
+    register: Register,
+    version: Version,
+    content: RegisterValue,
+) -> None:
+    """The higher version stands. Of two values of one version, which no node gives, one stands everywhere."""
+    known = registers.get(register)
+    if known is None or version > known[0] or (version == known[0] and repr(content) > repr(known[1])):
+        registers[register] = (version, content)
+
+
+def _supersedes(new: _Register, known: _Register) -> bool:
+    """Whether `new` stands against `known`. The node gives no version twice; if something else did, the
+    choice between the two is arbitrary but the same everywhere."""
+    return new.version > known.version or (new.version == known.version and repr(new) > repr(known))
+
+
+def _newness(advance: Advance) -> tuple[Version, int, Ranges]:
+    return advance.version, advance.at_ms, advance.ranges

@@ -10,10 +10,11 @@ from .ids import DeviceId, Seq
 from .ranges import Ranges, RangeSet, through
 from .value import value
 
-__all__ = ["Features", "GroupPolicy", "Limits", "RollUp", "allowed", "held_by_rule"]
+__all__ = ["GAPS_MAX", "Features", "GroupPolicy", "Limits", "RollUp", "allowed", "held_by_rule"]
 
 MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS
+GAPS_MAX = 4096
 
 
 class RollUp(StrEnum):
@@ -61,7 +62,7 @@ class Limits:
     """Room for a quoted message with entities; attachments travel by link everywhere."""
     content_characters_max: int = 1024
     """Of the words that go with a group receipt: a sentence, not a second message."""
-    gaps_max: int = 4096
+    gaps_max: int = GAPS_MAX
     """Separate ranges a set may have: about 64 KiB, far above what a person makes by reading."""
     recall_window_ms: int = 2 * MINUTE_MS
     """For authors (Easemob: 2 minutes); those who may recall others' messages have no window."""

@@ -93,9 +93,13 @@ class RangeSet:
     def add(self, start: Seq, stop: Seq) -> None:
         """Add `start` (inclusive) to `stop` (exclusive), `start < stop`."""
         bounds = self._bounds
-        if bounds and bounds[-1] == start:  # in order: the end moves
-            bounds[-1] = stop
-            return
+        if bounds:
+            last = bounds[-1]
+            if last == start:  # in order: the end moves
+                bounds[-1] = stop
+                return
+            if stop <= last and bounds[-2] <= start:  # a repeat of the newest
+                return
         i = bisect_left(bounds, start)
         j = bisect_right(bounds, stop)
         edge = []
@@ -108,7 +112,12 @@ class RangeSet:
     def update(self, ranges: Sequence[int]) -> None:
         """Add all of `ranges`."""
         if len(ranges) == 2:
-            self.add(ranges[0], ranges[1])
+            start, stop = ranges
+            bounds = self._bounds
+            if bounds and bounds[-1] == start:  # the same as in `add`, without the call
+                bounds[-1] = stop
+            elif not bounds or stop > bounds[-1] or start < bounds[-2]:
+                self.add(start, stop)
             return
         for index in range(0, len(ranges), 2):
             self.add(ranges[index], ranges[index + 1])
@@ -122,13 +131,13 @@ class RangeSet:
             j = bisect_right(bounds, stop)
             bounds[i:j] = ([start] if i & 1 else []) + ([stop] if j & 1 else [])
 
-    def missing(self, ranges: Sequence[int]) -> Ranges:
-        """The part of `ranges` that is not in the set."""
+    def missing(self, ranges: Ranges) -> Ranges:
+        """The part of `ranges` that is not in the set; `ranges` itself when that is one range, all of it."""
         bounds = self._bounds
         if len(ranges) == 2:
             start, stop = ranges
             if not bounds or bounds[-1] <= start:
-                return tuple(ranges)
+                return ranges
             if len(bounds) == 2 and bounds[0] <= start:  # read in order: only the end is new
                 return (bounds[1], stop) if bounds[1] < stop else EMPTY
             return tuple(_between(bounds, start, stop, 0))

@@ -47,7 +47,7 @@ __all__ = [
     "UserRows",
 ]
 
-# -- errors -----------------------------------------------------------------------------------------------
+# -- errors
 
 
 class StoreFull(ReceiptsError):
@@ -66,7 +66,7 @@ class StoreLocked(ReceiptsError):
     """Another process owns the data."""
 
 
-# -- rows -------------------------------------------------------------------------------------------------
+# -- rows
 
 
 class MetaRow(NamedTuple):
@@ -168,7 +168,8 @@ class MarkRow(NamedTuple):
 
 
 class MessageRow(NamedTuple):
-    """A message; the key is (key, seq). Recalling replaces the row: no body, `recalled_tick` set."""
+    """A message; the key is (key, seq). Recalling it (`Batch.recalls`) empties the body and fills the last
+    three fields."""
 
     key: int
     seq: Seq
@@ -227,7 +228,9 @@ class Batch:
     members: list[MemberRow] = attrs.Factory(list)
     marks: list[MarkRow] = attrs.Factory(list)
     messages: list[MessageRow] = attrs.Factory(list)
-    """New ones, and recalled ones again."""
+    """New ones."""
+    recalls: list[tuple[int, Seq, int, UserId, int]] = attrs.Factory(list)
+    """(conversation key, seq, tick, by, at_ms): applied after `messages`, so that both may be in one batch."""
     asks: list[AskRow] = attrs.Factory(list)
     receipts: list[GroupReceiptRow] = attrs.Factory(list)
     expired_receipts: list[tuple[int, Seq]] = attrs.Factory(list)
@@ -236,7 +239,7 @@ class Batch:
     """(conversation key, through): messages, asks and receipts up to and including that seq go."""
 
 
-# -- answers ----------------------------------------------------------------------------------------------
+# -- answers
 
 
 class UserRows(NamedTuple):
@@ -416,16 +419,18 @@ class Store(ABC):
         """How many messages of a conversation asked for receipts since a time (inclusive), of those kept."""
 
     @abstractmethod
-    def due_receipts(self, now_ms: int, limit: int) -> list[AskRow]:
-        """Asking messages whose receipts expire at or before now, the oldest first."""
+    def due_receipts(self, now_ms: int, limit: int) -> list[tuple[AppId, ConversationId, Seq]]:
+        """Conversations with receipts that expire at or before now, each with the highest such message."""
 
     @abstractmethod
-    def next_due_receipt(self) -> int | None:
-        """When the next receipts expire."""
+    def next_due_receipt(self, after_ms: int) -> int | None:
+        """When the next receipts expire, after a time (exclusive)."""
 
     @abstractmethod
-    def due_messages(self, before_ms: int, limit: int) -> list[tuple[AppId, ConversationId, Seq]]:
-        """Conversations with messages accepted before a time (exclusive), each with the highest such seq."""
+    def due_messages(
+        self, app: AppId, before_ms: int, limit: int
+    ) -> list[tuple[AppId, ConversationId, Seq]]:
+        """Conversations of an app with messages accepted before a time (exclusive), each with the highest such seq."""
 
     # what is answered straight from storage
 

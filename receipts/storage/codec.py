@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import msgpack
 
 from receipts.core.conversation import Conversation, Receipt
@@ -23,6 +26,7 @@ __all__ = [
     "pack_member",
     "pack_registers",
     "readable",
+    "shared_tick",
     "unpack_marks",
     "unpack_member",
     "unpack_registers",
@@ -32,10 +36,16 @@ __all__ = [
 _pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
-def pack_marks(member: Member) -> bytes:
-    """`MarkRow.marks`: [read, read_shared, delivered_shared, {device: held}], each as flat bounds."""
+def pack_marks(member: Member, shared_tick: int) -> bytes:
+    """`MarkRow.marks`: [shared_tick, read, read_shared, delivered_shared, {device: held}], sets as flat bounds.
+
+    Args:
+        shared_tick: When what others may know of it last changed: a private read must not show (I-25), not
+            even as a row sent again.
+    """
     return _pack(
         (
+            shared_tick,
             member.read._bounds,
             member.read_shared._bounds,
             member.delivered_shared._bounds,
@@ -51,7 +61,7 @@ def pack_advances(member: Member) -> bytes:
 
 def unpack_marks(member: Member, row: MarkRow) -> None:
     """Join a mark row into a member."""
-    read, read_shared, delivered_shared, devices = msgpack.unpackb(row.marks)
+    _, read, read_shared, delivered_shared, devices = msgpack.unpackb(row.marks)
     member.read.update(read)
     member.read_shared.update(read_shared)
     member.delivered_shared.update(delivered_shared)
@@ -79,11 +89,12 @@ def unpack_registers(blob: bytes) -> dict[Register, tuple[Version, RegisterValue
     }
 
 
-def pack_member(member: Member) -> bytes:
-    """`MemberRow.state`."""
+def pack_member(member: Member, shared_tick: int) -> bytes:
+    """`MemberRow.state`; `shared_tick` as in `pack_marks`."""
     sharing, mark = member.sharing, member.unread_mark
     return _pack(
         (
+            shared_tick,
             [(version, p.from_seq, p.through) for version, p in member.periods.items()],
             member.cleared_through,
             {name.value: known for name, known in member.registers.items()},
@@ -101,7 +112,7 @@ def pack_member(member: Member) -> bytes:
 
 def unpack_member(member: Member, row: MemberRow) -> None:
     """Join a member row into a member."""
-    periods, cleared_through, registers, sharing, mark = msgpack.unpackb(row.state, use_list=False)
+    _, periods, cleared_through, registers, sharing, mark = msgpack.unpackb(row.state, use_list=False)
     for version, from_seq, last in periods:
         member.open_period(version, Period(from_seq, last))
     member.cleared_through = max(member.cleared_through, cleared_through)
@@ -111,6 +122,13 @@ def unpack_member(member: Member, row: MemberRow) -> None:
         member.sharing = Sharing(*sharing)
     if mark[0] > member.unread_mark.version:
         member.unread_mark = UnreadMark(*mark)
+
+
+def shared_tick(row: MarkRow | MemberRow) -> int:
+    """When what others may know of the row last changed."""
+    blob = row.marks if isinstance(row, MarkRow) else row.state
+    tick: int = msgpack.unpackb(blob)[0]
+    return tick
 
 
 def load_member(row: MemberRow) -> Member:

@@ -1,0 +1,779 @@
+"""What one device knows: conversations joined from updates, and the newest messages with their bodies.
+
+PURE. A live update, a page of catch-up and a snapshot all end in the same joins of
+`receipts.core.conversation`, so a replica that gets them late, doubled or in another order is equal in the
+end. What this device wishes and the node has not confirmed is not here (`outbox`): it is laid over the
+answers below as `local`, so that a refused wish leaves no trace.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias, cast
+
+from receipts.core import events
+from receipts.core.conversation import Conversation
+from receipts.core.events import MessageAccepted, Register
+from receipts.core.ids import (
+    ConversationId,
+    DeviceId,
+    Seq,
+    UserId,
+    Version,
+    direct,
+    direct_members,
+    is_user_id,
+)
+from receipts.core.member import Member, Period, UnreadMark
+from receipts.core.ranges import EMPTY, Ranges, RangeSet, count, ranges_of
+from receipts.core.status import Status
+from receipts.wire import updates
+from receipts.wire.updates import (
+    AskedPart,
+    Badge,
+    CatchUp,
+    ConversationPart,
+    Delivered,
+    GroupRead,
+    MemberPart,
+    Read,
+    Reader,
+    RegisterPart,
+    Summary,
+    Update,
+)
+
+__all__ = ["MESSAGES_MAX", "LocalReads", "Replica"]
+
+MESSAGES_MAX = 1000
+"""Messages with bodies that are kept per conversation: some screens full; older ones come by history."""
+
+LocalReads: TypeAlias = Iterable[tuple[Version, Ranges]]
+"""Reads that the node has not confirmed: (the unread mark that the reader knew, what was read)."""
+
+
+class _Box:
+    """A conversation and its newest messages."""
+
+    __slots__ = ("chat", "messages", "seqs")
+
+    def __init__(self, chat: Conversation) -> None:
+        self.chat = chat
+        self.messages: dict[Seq, MessageAccepted] = {}
+        self.seqs: list[Seq] = []
+        """The keys of `messages`, rising."""
+
+    def put(self, message: MessageAccepted, limit: int) -> bool:
+        """Keep a message if it is among the newest `limit`. Returns whether it is kept and new."""
+        seq = message.seq
+        if seq in self.messages:
+            return False
+        if len(self.seqs) >= limit:
+            if seq < self.seqs[0]:
+                return False
+            del self.messages[self.seqs.pop(0)]
+        if not self.seqs or seq > self.seqs[-1]:
+            self.seqs.append(seq)
+        else:
+            insort(self.seqs, seq)
+        self.messages[seq] = message
+        return True
+
+    def drop(self, seqs: Iterable[Seq]) -> None:
+        for seq in seqs:
+            if self.messages.pop(seq, None) is not None:
+                del self.seqs[bisect_left(self.seqs, seq)]
+
+
+class Replica:
+    """What one device knows.
+
+    Args:
+        user: Whose device it is.
+        device: Which of the user's devices.
+        messages_max: How many messages with bodies are kept per conversation.
+    """
+
+    def __init__(self, user: UserId, device: DeviceId, *, messages_max: int = MESSAGES_MAX) -> None:
+        self.user = user
+        self.device = device
+        self.token: str | None = None
+        """Where to resume: all that happened up to there is in this replica. None: from the beginning."""
+        self._messages_max = messages_max
+        self._boxes: dict[ConversationId, _Box] = {}
+        self._former: dict[ConversationId, _Box] = {}  # what a full state replaced, until it is complete
+        self._filling = False
+        self.touched: set[ConversationId] = set()
+        """Conversations whose state changed since `saved`."""
+        self.arrived: list[MessageAccepted] = []
+        """Messages that were stored since `saved`."""
+        self._fresh_messages: list[MessageAccepted] = []
+        self.removed: list[tuple[ConversationId, Seq]] = []
+        """Messages that were dropped since `saved`, recalled or expired."""
+        self.replaced = False
+        """Whether a full state dropped everything since `saved`."""
+
+    def saved(self) -> None:
+        """Forget what was noted for saving."""
+        self.touched.clear()
+        self.arrived.clear()
+        self.removed.clear()
+        self.replaced = False
+
+    def take_fresh(self) -> list[MessageAccepted]:
+        """Messages that were stored since the last call, news or not: each is to be acknowledged."""
+        fresh, self._fresh_messages = self._fresh_messages, []
+        return fresh
+
+    # -- the way in -----------------------------------------------------------------------------------
+
+    def apply(self, update: Update, tick: int = 0) -> list[Update]:
+        """Join one update in, whatever is known already.
+
+        Answers and other updates that are not state change nothing.
+
+        Args:
+            update: As the node sent it.
+            tick: The node's tick that it belongs to; state does not depend on it.
+
+        Returns:
+            What it brought that was not known, as updates for the application: a catch-up page is taken
+            apart into what would have come live, times of day apart.
+        """
+        if isinstance(update, CatchUp):
+            return self._catch_up(update)
+        if isinstance(update, ConversationPart):
+            return list(self._part(update))
+        handler = _HANDLERS.get(type(update))
+        if handler is None:
+            return []
+        fresh = handler(self, update)
+        self.touched.add(cast(MessageAccepted, update).conversation)  # all in the table have one
+        return [update] if fresh else []
+
+    def _box(self, conversation: ConversationId) -> _Box:
+        found = self._boxes.get(conversation)
+        if found is None:
+            found = self._boxes[conversation] = _Box(Conversation.named(conversation))
+        return found
+
+    def _message(self, message: MessageAccepted) -> bool:
+        box = self._box(message.conversation)
+        chat = box.chat
+        chat.apply(message)
+        if message.seq in chat.recalled or message.seq <= chat.expired_through:
+            return False
+        fresh = box.put(message, self._messages_max)
+        if fresh:
+            self.arrived.append(message)
+            self._fresh_messages.append(message)
+        return fresh
+
+    def _delivered(self, update: Delivered) -> bool:
+        chat = self._box(update.conversation).chat
+        if not chat.member(update.member).delivered_shared.missing(update.ranges):
+            return False
+        chat.apply(
+            events.DeliveryMarked(update.conversation, update.member, "", EMPTY, update.ranges),
+        )
+        return True
+
+    def _read(self, update: Read) -> bool:
+        conversation, member = update.conversation, update.member
+        chat = self._box(conversation).chat
+        known = chat.member(member)
+        if member == self.user:
+            fresh = bool(known.read.missing(update.ranges))
+            chat.apply(events.ReadMarked(conversation, member, "", update.ranges))
+            return fresh
+        fresh = bool(known.read_shared.missing(update.ranges))
+        chat.apply(
+            events.ReadMarked(
+                conversation, member, "", EMPTY, update.ranges, EMPTY, update.at_ms, update.version
+            )
+        )
+        return fresh
+
+    def _group_read(self, update: GroupRead) -> bool:
+        chat = self._box(update.conversation).chat
+        asked = chat.asked.get(update.seq)
+        known = len(asked.readers) if asked is not None else 0
+        for reader in update.readers:
+            chat.apply(
+                events.GroupReadMarked(
+                    chat.id, update.seq, reader.user, reader.at_ms, reader.content, reader.version
+                )
+            )
+        asked = chat.asked.get(update.seq)
+        return asked is not None and len(asked.readers) > known
+
+    def _recalled(self, event: events.MessageRecalled) -> bool:
+        box = self._box(event.conversation)
+        if event.seq in box.chat.recalled or event.seq <= box.chat.expired_through:
+            return False
+        box.chat.apply(event)
+        self._drop(box, [event.seq])
+        return True
+
+    def _expired(self, event: events.MessagesExpired) -> bool:
+        box = self._box(event.conversation)
+        if event.through <= box.chat.expired_through:
+            return False
+        box.chat.apply(event)
+        self._drop(box, [seq for seq in box.seqs if seq <= event.through])
+        return True
+
+    def _drop(self, box: _Box, seqs: list[Seq]) -> None:
+        self.removed.extend((box.chat.id, seq) for seq in seqs if seq in box.messages)
+        box.drop(seqs)
+
+    def _receipts_expired(self, event: events.GroupReceiptsExpired) -> bool:
+        chat = self._box(event.conversation).chat
+        fresh = event.through > chat.receipts_expired_through
+        chat.apply(event)
+        return fresh
+
+    def _unread_marked(self, event: events.UnreadMarked) -> bool:
+        chat = self._box(event.conversation).chat
+        fresh = event.version > chat.member(event.member).unread_mark.version
+        chat.apply(event)
+        return fresh
+
+    def _cleared(self, event: events.HistoryCleared) -> bool:
+        chat = self._box(event.conversation).chat
+        fresh = event.through > chat.member(event.member).cleared_through
+        chat.apply(event)
+        return fresh
+
+    def _joined(self, event: events.MemberJoined) -> bool:
+        chat = self._box(event.conversation).chat
+        known = chat.member(event.member).periods.get(event.version)
+        chat.apply(event)
+        return known is None
+
+    def _left(self, event: events.MemberLeft) -> bool:
+        chat = self._box(event.conversation).chat
+        known = chat.member(event.member).periods.get(event.joined)
+        chat.apply(event)
+        return known is None or known.through is None
+
+    def _sharing(self, event: events.SharingChanged) -> bool:
+        chat = self._box(event.conversation).chat
+        fresh = event.version > chat.member(event.member).sharing.version
+        chat.apply(event)
+        return fresh
+
+    def _register(self, event: events.RegisterSet) -> bool:
+        chat = self._box(event.conversation).chat
+        registers = chat.registers if event.member is None else chat.member(event.member).registers
+        known = registers.get(event.register)
+        chat.apply(event)
+        return known is None or event.version > known[0]
+
+    # -- catching up ------------------------------------------------------------------------------------
+
+    def _catch_up(self, page: CatchUp) -> list[Update]:
+        if page.full:
+            self._former = self._boxes
+            self._boxes = {}
+            self._filling = True
+            self.saved()
+            self.replaced = True
+        news = [update for part in page.parts for update in self._part(part)]
+        if self._filling:
+            # Of a state that comes from the beginning only what waits to be read is news.
+            news = [update for update in news if isinstance(update, MessageAccepted) and self._waits(update)]
+        if page.live:
+            self._filling = False
+            self._former = {}
+        return news
+
+    def _waits(self, message: MessageAccepted) -> bool:
+        former = self._former.get(message.conversation)
+        known = former.messages.get(message.seq) if former is not None else None
+        if known is not None and known.message_id == message.message_id:
+            return False
+        return bool(RangeSet(self.unread_ranges(message.conversation)).within((message.seq, message.seq + 1)))
+
+    def _part(self, part: ConversationPart) -> Iterator[Update]:
+        """Join a part; gives what it brought."""
+        box = self._box(part.conversation)
+        chat = box.chat
+        self.touched.add(chat.id)
+        chat.head = max(chat.head, part.head)
+        if part.uncounted:
+            chat.uncounted.update(part.uncounted)
+        mine = next((member for member in part.members if member.user == self.user), None)
+        if mine is not None and mine.held:  # before the messages, so that no acknowledgement is owed twice
+            chat.member(self.user).held(self.device).update(mine.held)
+        # Messages first: they say which seqs are a member's own, so that those are not taken for receipts.
+        for message in part.messages:
+            if self._message(message):
+                yield message
+        yield from self._fresh(_facts(chat, part))
+        for member in part.members:
+            yield from self._member_part(chat, member)
+        for asked in part.asked:
+            yield from self._asked_part(chat, asked)
+
+    def _fresh(self, facts: Iterable[Update]) -> Iterator[Update]:
+        for fact in facts:
+            if _HANDLERS[type(fact)](self, fact):
+                yield fact
+
+    def _member_part(self, chat: Conversation, part: MemberPart) -> Iterator[Update]:
+        member = chat.member(part.user)
+        yield from self._fresh(_member_facts(chat, part))
+        mine = part.user == self.user
+        read = member.read.missing(part.read) if mine else member.read_shared.missing(part.read_shared)
+        delivered = member.delivered_shared.missing(part.delivered_shared)
+        member.read.update(part.read)
+        member.read.update(part.read_shared)
+        member.read_shared.update(part.read_shared)
+        member.delivered_shared.update(part.read_shared)
+        member.delivered_shared.update(part.delivered_shared)
+        for advance in part.advances:
+            member.remember(advance)
+        if not mine and (delivered := member.read_shared.missing(delivered)):
+            yield Delivered(chat.id, part.user, delivered)
+        if read:
+            at_ms = part.advances[-1].at_ms if part.advances and not mine else 0
+            yield Read(chat.id, part.user, read, at_ms)
+
+    def _asked_part(self, chat: Conversation, part: AskedPart) -> Iterator[Update]:
+        if part.seq <= chat.receipts_expired_through:
+            return
+        asked = chat._asked(part.seq)
+        asked.author = part.author
+        fresh = tuple(reader for reader in part.readers if reader.user not in asked.readers)
+        if self._group_read(GroupRead(chat.id, part.seq, 0, part.readers)) and part.author == self.user:
+            yield GroupRead(chat.id, part.seq, len(asked.readers), fresh)
+
+    def history(self, page: updates.History) -> None:
+        """Keep what an answer to `FetchHistory` brought, as far as there is room."""
+        box = self._box(page.conversation)
+        self.touched.add(page.conversation)
+        if page.recalled:
+            box.chat.recalled.update(page.recalled)
+        for message in page.messages:
+            self._message(message)
+
+    # -- what this device did, once the node is known to have it ------------------------------------------
+
+    def read_confirmed(
+        self, conversation: ConversationId, ranges: Ranges, known: Version, *, share: bool
+    ) -> None:
+        """The node has this user's read of `ranges`, by this device, which knew the unread mark `known`.
+
+        Args:
+            share: Whether the read was for others to know; a private one acknowledges no delivery.
+        """
+        chat = self._box(conversation).chat
+        member = chat.member(self.user)
+        held = ranges if share and member.sharing.read else EMPTY
+        chat.apply(events.ReadMarked(conversation, self.user, self.device, ranges, EMPTY, held))
+        mark = member.unread_mark
+        if mark and known >= mark.version:
+            # The node cleared it with a version that this device is not told; under its own one it is gone.
+            left = RangeSet(ranges).missing(mark.ranges)
+            member.unread_mark = UnreadMark(mark.version, False, left)
+        self.touched.add(conversation)
+
+    def delivery_confirmed(self, conversation: ConversationId, ranges: Ranges) -> None:
+        """The node has this device's acknowledgement of `ranges`."""
+        chat = self._box(conversation).chat
+        chat.apply(events.DeliveryMarked(conversation, self.user, self.device, ranges))
+        self.touched.add(conversation)
+
+    # -- answers ------------------------------------------------------------------------------------------
+
+    def resolve(self, name: str) -> ConversationId:
+        """The conversation that `name` stands for: an id, a group known here, or a peer's user id.
+
+        Raises:
+            LocalProtocolError: It is the user's own id.
+        """
+        if "~" in name or name in self._boxes or not is_user_id(name):
+            return name
+        return direct(self.user, name)
+
+    def chat(self, conversation: ConversationId) -> Conversation:
+        """The joined state, to be read; an empty one for a conversation that was never heard of."""
+        box = self._boxes.get(conversation)
+        return box.chat if box is not None else Conversation.named(conversation)
+
+    def member(self, conversation: ConversationId) -> Member:
+        """The user's own part of the state, to be read."""
+        return self.chat(conversation).member(self.user)
+
+    def message(self, conversation: ConversationId, seq: Seq) -> MessageAccepted | None:
+        """A message that is kept here."""
+        box = self._boxes.get(conversation)
+        return box.messages.get(seq) if box is not None else None
+
+    def last(self, conversation: ConversationId) -> Seq:
+        """The newest message that can be on screen; 0 for none."""
+        box = self._boxes.get(conversation)
+        return box.seqs[-1] if box is not None and box.seqs else 0
+
+    def messages(
+        self, conversation: ConversationId, before: Seq = 0, limit: int = 50
+    ) -> list[MessageAccepted]:
+        """The newest messages that are kept here, rising, without recalled, expired and cleared ones.
+
+        Args:
+            before: Exclusive; 0 begins at the newest.
+            limit: At most this many.
+        """
+        box = self._boxes.get(conversation)
+        if box is None or limit < 1:
+            return []
+        start = bisect_left(box.seqs, box.chat.member(self.user).cleared_through + 1)
+        stop = bisect_left(box.seqs, before) if before else len(box.seqs)
+        return [box.messages[seq] for seq in box.seqs[max(start, stop - limit) : stop]]
+
+    def unread_ranges(self, conversation: ConversationId, local: LocalReads = ()) -> Ranges:
+        """The messages behind `unread`."""
+        chat = self.chat(conversation)
+        unread = chat.unread_ranges(self.user)
+        reads = list(local)
+        if not unread or not reads:
+            return unread
+        kept = _mark_after(chat.member(self.user).unread_mark, reads).ranges
+        gone = RangeSet()
+        for _, ranges in reads:
+            gone.update(ranges)
+        gone.discard(kept)
+        return gone.missing(unread)
+
+    def unread_seqs(self, conversation: ConversationId, local: LocalReads = ()) -> list[Seq]:
+        """The seqs behind `unread`, rising (I-12)."""
+        return list(RangeSet(self.unread_ranges(conversation, local)))
+
+    def unread(self, conversation: ConversationId, local: LocalReads = ()) -> int:
+        """How many messages wait unread."""
+        return count(self.unread_ranges(conversation, local))
+
+    def marked_unread(self, conversation: ConversationId, local: LocalReads = ()) -> bool:
+        """Whether the conversation is marked as unread."""
+        chat = self.chat(conversation)
+        mark = _mark_after(chat.member(self.user).unread_mark, local)
+        start, stop = chat.visible(self.user)
+        return mark.flagged or (start < stop and bool(RangeSet(mark.ranges).within((start, stop))))
+
+    def unreported(self, conversation: ConversationId, through: Seq, local: LocalReads = ()) -> Ranges:
+        """Messages up to and including `through` that the user may see and has not read, counting or not."""
+        chat = self.chat(conversation)
+        start, stop = chat.visible(self.user)
+        stop = min(stop, through + 1)
+        if start >= stop:
+            return EMPTY
+        read = chat.member(self.user).read.copy()
+        for _, ranges in local:
+            read.update(ranges)
+        return chat.recalled.missing(read.missing((start, stop)))
+
+    def asking(self, conversation: ConversationId, ranges: Ranges) -> Ranges:
+        """Those of `ranges` that ask this user for a group receipt."""
+        asked = self.chat(conversation).asked
+        if not asked:
+            return EMPTY
+        wanted = ranges_of(seq for seq, one in asked.items() if one.author not in (None, self.user))
+        return RangeSet(ranges).within(wanted)
+
+    def status(self, conversation: ConversationId, seq: Seq, member: UserId | None = None) -> Status:
+        """How far a message is known to have come with a member; the peer when left out.
+
+        In a group without a member: the least over the audience; ACKED when there is nobody to read.
+        """
+        chat = self.chat(conversation)
+        if member is not None:
+            return chat.status(seq, member)
+        pair = direct_members(conversation)
+        if pair is not None:
+            return chat.status(seq, pair[0] if pair[1] == self.user else pair[1])
+        message = self.message(conversation, seq)
+        author = message.author if message is not None else self.user
+        audience = chat.audience(seq, author)
+        floor = Status.ACKED if seq <= chat.head else Status.SENT
+        return min((chat.status(seq, user) for user in audience), default=floor)
+
+    def readers(self, conversation: ConversationId, seq: Seq) -> tuple[Reader, ...]:
+        """Who is known to have answered a message of this user's that asked, the first one first."""
+        asked = self.chat(conversation).asked.get(seq)
+        if asked is None:
+            return ()
+        return tuple(
+            Reader(user, receipt.at_ms, receipt.content, receipt.version)
+            for user, receipt in sorted(asked.readers.items(), key=lambda item: (item[1], item[0]))
+        )
+
+    def conversations(
+        self, local: Callable[[ConversationId], LocalReads] = lambda _: ()
+    ) -> tuple[Summary, ...]:
+        """The conversations that the user is in now, the one with the latest message first."""
+        lines = []
+        for box in self._boxes.values():
+            member = box.chat.member(self.user)
+            if member.joined and not _register(box.chat.registers, Register.DELETED):
+                lines.append(self._summary(box, local(box.chat.id)))
+        lines.sort(key=lambda line: (-(line.last.message_id if line.last else 0), line.conversation))
+        return tuple(lines)
+
+    def _summary(self, box: _Box, local: LocalReads) -> Summary:
+        chat = box.chat
+        reads = list(local)
+        shown = self.messages(chat.id, limit=1)
+        pair = direct_members(chat.id)
+        peer = next((user for user in pair or () if user != self.user), "")
+        return Summary(
+            conversation=chat.id,
+            kind=chat.kind,
+            name=str(_register(chat.registers, Register.NAME) or peer),
+            head=chat.head,
+            unread=self.unread(chat.id, reads),
+            marked_unread=self.marked_unread(chat.id, reads),
+            muted=bool(_register(chat.member(self.user).registers, Register.MUTED)),
+            last=shown[0] if shown else None,
+        )
+
+    def badge(self, local: Callable[[ConversationId], LocalReads] = lambda _: ()) -> Badge:
+        """Unread over all conversations, muted ones apart (rid 0)."""
+        counts = {False: [0, 0], True: [0, 0]}
+        for line in self.conversations(local):
+            tally = counts[line.muted]
+            tally[0] += line.unread
+            tally[1] += 1 if line.unread or line.marked_unread else 0
+        return Badge(
+            rid=0,
+            messages=counts[False][0],
+            conversations=counts[False][1],
+            muted_messages=counts[True][0],
+            muted_conversations=counts[True][1],
+        )
+
+    def dump(self, *, messages: bool = True) -> dict[str, Any]:
+        """All that the replica knows for certain, as plain sorted data: equal replicas give equal dumps.
+
+        Left out is what a device is told or not told depending on how it heard: its own shared sets, what
+        others read in private, and receipts of messages that are gone.
+
+        Args:
+            messages: With the messages kept; how many depends on when the replica began.
+        """
+        found: dict[str, Any] = {"user": self.user, "conversations": {}}
+        for conversation, box in sorted(self._boxes.items()):
+            lines = _dump_chat(box.chat, self.user, self.device)
+            if messages:
+                lines["messages"] = [
+                    [m.seq, m.message_id, m.author, m.body, int(m.counts), m.asks]
+                    for m in (box.messages[seq] for seq in box.seqs)
+                ]
+            found["conversations"][conversation] = lines
+        return found
+
+    # -- saving -------------------------------------------------------------------------------------------
+
+    def part(self, conversation: ConversationId) -> ConversationPart:
+        """The state of a conversation, without messages, in the form that `restore` takes."""
+        chat = self.chat(conversation)
+        return ConversationPart(
+            conversation=chat.id,
+            kind=chat.kind,
+            head=chat.head,
+            recalled=chat.recalled.ranges,
+            uncounted=chat.uncounted.ranges,
+            expired_through=chat.expired_through,
+            receipts_expired_through=chat.receipts_expired_through,
+            registers=_register_parts(chat.registers),
+            members=tuple(self._saved_member(user, one) for user, one in chat.members.items()),
+            asked=tuple(
+                AskedPart(seq=seq, author=one.author, readers=self.readers(conversation, seq))
+                for seq, one in chat.asked.items()
+                if one.author is not None
+            ),
+        )
+
+    def _saved_member(self, user: UserId, member: Member) -> MemberPart:
+        held = member.devices.get(self.device) if user == self.user else None
+        return MemberPart(
+            user=user,
+            read=member.read.ranges,
+            read_shared=member.read_shared.ranges,
+            delivered_shared=member.delivered_shared.ranges,
+            held=held.ranges if held is not None else EMPTY,
+            periods=tuple(member.periods.items()),
+            cleared_through=member.cleared_through,
+            registers=_register_parts(member.registers),
+            sharing=member.sharing,
+            unread_mark=member.unread_mark,
+            advances=tuple(member.advances),
+        )
+
+    def restore(self, parts: Iterable[ConversationPart], messages: Iterable[MessageAccepted]) -> None:
+        """Take in what was saved."""
+        for part in parts:
+            for _ in self._part(part):
+                pass
+        for message in messages:
+            box = self._box(message.conversation)
+            box.put(message, self._messages_max)
+        self._fresh_messages.clear()
+        self.saved()
+
+
+def _mark_after(mark: UnreadMark, local: LocalReads) -> UnreadMark:
+    """What local reads leave of an unread mark."""
+    for known, ranges in local:
+        if mark and known >= mark.version:
+            mark = UnreadMark(mark.version, False, RangeSet(ranges).missing(mark.ranges))
+    return mark
+
+
+def _facts(chat: Conversation, part: ConversationPart) -> Iterator[Update]:
+    """A part's facts about the conversation itself, as the updates that would have said them live."""
+    for seq in RangeSet(chat.recalled.missing(part.recalled)):
+        yield events.MessageRecalled(conversation=chat.id, seq=seq, by="")
+    if part.expired_through:
+        yield events.MessagesExpired(conversation=chat.id, through=part.expired_through)
+    if part.receipts_expired_through:
+        yield events.GroupReceiptsExpired(conversation=chat.id, through=part.receipts_expired_through)
+    for one in part.registers:
+        yield events.RegisterSet(
+            conversation=chat.id, member=None, register=one.register, version=one.version, value=one.value
+        )
+
+
+def _member_facts(chat: Conversation, part: MemberPart) -> Iterator[Update]:
+    """A part's facts about one member, receipts apart."""
+    user = part.user
+    for version, period in part.periods:
+        yield events.MemberJoined(
+            conversation=chat.id, member=user, version=version, from_seq=max(period.from_seq, 1)
+        )
+        if period.through is not None:
+            yield events.MemberLeft(conversation=chat.id, member=user, joined=version, through=period.through)
+    if part.cleared_through:
+        yield events.HistoryCleared(conversation=chat.id, member=user, through=part.cleared_through)
+    for one in part.registers:
+        yield events.RegisterSet(
+            conversation=chat.id, member=user, register=one.register, version=one.version, value=one.value
+        )
+    sharing, mark = part.sharing, part.unread_mark
+    if sharing.version:
+        yield events.SharingChanged(
+            conversation=chat.id,
+            member=user,
+            version=sharing.version,
+            delivered=sharing.delivered,
+            read=sharing.read,
+            delivered_obscured_through=sharing.delivered_obscured_through,
+            read_obscured_through=sharing.read_obscured_through,
+        )
+    if mark.version:
+        yield events.UnreadMarked(
+            conversation=chat.id,
+            member=user,
+            version=mark.version,
+            flagged=mark.flagged,
+            ranges=mark.ranges,
+        )
+
+
+def _register_parts(
+    registers: Mapping[Register, tuple[Version, events.RegisterValue]],
+) -> tuple[RegisterPart, ...]:
+    return tuple(
+        RegisterPart(register=name, version=version, value=content)
+        for name, (version, content) in registers.items()
+    )
+
+
+def _register(
+    registers: Mapping[Register, tuple[Version, events.RegisterValue]], name: Register
+) -> events.RegisterValue:
+    known = registers.get(name)
+    return known[1] if known is not None else None
+
+
+def _dump_chat(chat: Conversation, user: UserId, device: DeviceId) -> dict[str, Any]:
+    gone = chat.recalled.copy()
+    if chat.expired_through:
+        gone.add(1, chat.expired_through + 1)
+    return {
+        "kind": chat.kind.value,
+        "head": chat.head,
+        "recalled": list(chat.recalled.ranges),
+        "uncounted": list(gone.missing(chat.uncounted.ranges)),
+        "expired_through": chat.expired_through,
+        "receipts_expired_through": chat.receipts_expired_through,
+        "registers": {name.value: list(known) for name, known in sorted(chat.registers.items())},
+        "asked": {
+            seq: {
+                "author": asked.author,
+                "readers": {reader: list(receipt) for reader, receipt in sorted(asked.readers.items())},
+            }
+            for seq, asked in sorted(chat.asked.items())
+            if seq not in gone
+        },
+        "members": {
+            name: _dump_mine(member, device, gone) if name == user else _dump_member(member, gone)
+            for name, member in sorted(chat.members.items())
+        },
+    }
+
+
+def _dump_member(member: Member, gone: RangeSet) -> dict[str, Any]:
+    return {
+        "periods": _dump_periods(member),
+        "registers": {name.value: list(known) for name, known in sorted(member.registers.items())},
+        "read_shared": list(gone.missing(member.read_shared.ranges)),
+        "delivered_shared": list(gone.missing(member.delivered_shared.ranges)),
+        "advances": [[a.version, a.at_ms, list(a.ranges)] for a in member.advances],
+    }
+
+
+def _dump_mine(member: Member, device: DeviceId, gone: RangeSet) -> dict[str, Any]:
+    held = member.devices.get(device)
+    sharing, mark = member.sharing, member.unread_mark
+    return {
+        "periods": _dump_periods(member),
+        "registers": {name.value: list(known) for name, known in sorted(member.registers.items())},
+        "read": list(gone.missing(member.read.ranges)),
+        "held": list(gone.missing(held.ranges)) if held is not None else [],
+        "cleared_through": member.cleared_through,
+        "sharing": [
+            sharing.version,
+            sharing.delivered,
+            sharing.read,
+            sharing.delivered_obscured_through,
+            sharing.read_obscured_through,
+        ],
+        # Its version is known only to devices that did not clear it themselves.
+        "unread_mark": [mark.flagged, list(mark.ranges)],
+    }
+
+
+def _dump_periods(member: Member) -> dict[Version, list[Seq | None]]:
+    def bounds(period: Period) -> list[Seq | None]:
+        return [period.from_seq, period.through]
+
+    return {version: bounds(period) for version, period in sorted(member.periods.items())}
+
+
+_HANDLERS: dict[type, Callable[[Replica, Any], bool]] = {
+    MessageAccepted: Replica._message,
+    Delivered: Replica._delivered,
+    Read: Replica._read,
+    GroupRead: Replica._group_read,
+    events.MessageRecalled: Replica._recalled,
+    events.MessagesExpired: Replica._expired,
+    events.GroupReceiptsExpired: Replica._receipts_expired,
+    events.UnreadMarked: Replica._unread_marked,
+    events.HistoryCleared: Replica._cleared,
+    events.MemberJoined: Replica._joined,
+    events.MemberLeft: Replica._left,
+    events.SharingChanged: Replica._sharing,
+    events.RegisterSet: Replica._register,
+}

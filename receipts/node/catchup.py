@@ -1,0 +1,266 @@
+"""Bringing a session from where it was to where the node is, in pages, and then live. PURE.
+
+A session that has logged in is *behind*: pushed updates pass it by. It gets pages of what changed since its
+resume token, the next one after the last was acknowledged. A page is read from storage on the thread that
+commits, and taken up before any later commit is let out; so the page that reaches the end turns the session
+live without a gap and without an `await`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from receipts.core.conversation import Conversation
+from receipts.core.errors import Code, Refused
+from receipts.core.events import Register
+from receipts.core.ids import UserId
+from receipts.core.member import Member
+from receipts.core.ranges import EMPTY, RangeSet, through
+from receipts.storage import base as rows
+from receipts.storage import codec
+from receipts.wire import commands
+from receipts.wire.updates import (
+    AskedPart,
+    CatchUp,
+    ConversationPart,
+    MemberPart,
+    Reader,
+    ReadStatistics,
+    RegisterPart,
+)
+
+from .messages import FOLD_EVERY
+from .world import Ask, Chat, Session, User, World
+
+__all__ = [
+    "ack_page",
+    "ack_statistics",
+    "ask_page",
+    "ask_statistics",
+    "begin",
+    "newcomer_part",
+    "page",
+    "statistics",
+]
+
+
+def begin(world: World, session: Session, token: str | None) -> None:
+    """Judge a resume token: of another life, of the future, or none at all means the full state."""
+    session.state = "behind"
+    session.since, session.cursor = _position(world, token)
+    session.full = session.since < 0 and not session.cursor
+    session.page_token = None
+
+
+def _position(world: World, token: str | None) -> tuple[int, str]:
+    if token is None:
+        return -1, ""
+    life, _, rest = token.partition(":")
+    tick, _, cursor = rest.partition(":")
+    try:
+        since = int(tick)
+    except ValueError:
+        return -1, ""
+    if life != world.life or not -1 <= since <= world.tick_number:
+        return -1, ""
+    return since, cursor
+
+
+def ask_page(world: World, session: Session) -> None:
+    """Fetch the next page."""
+    limits = session.app.limits
+    arguments: dict[str, Any] = {
+        "app": session.app.id,
+        "user": session.user.name,
+        "since": session.since,
+        "cursor": session.cursor,
+        "bytes_max": limits.page_bytes_max,
+        # what authors have not folded into their marks yet is told by the messages themselves
+        "snapshot_messages": max(limits.snapshot_messages, FOLD_EVERY),
+    }
+    world.tick.outbox.append(Ask(session, "resume", arguments, "page", None))
+
+
+def page(world: World, session: Session, found: rows.ResumePage) -> CatchUp:
+    """A page as an update. With the last one the session is live from this moment on."""
+    parts = tuple(
+        part
+        for part in (part_of(session, changed, session.since) for changed in found.items)
+        if part is not None
+    )
+    first_of_pass, full = not session.cursor, session.full
+    session.full = False
+    if found.cursor:
+        session.cursor = found.cursor
+        token = f"{world.prefix}{session.since}:{found.cursor}"
+    else:
+        session.since, session.cursor = found.tick, ""
+        token = f"{world.prefix}{found.tick}"
+    live = first_of_pass and not found.cursor  # a pass of several pages may have been overtaken
+    session.page_token = token
+    if live and session.state == "behind":
+        session.state = "live"
+    return CatchUp(parts=parts, token=token, live=live, full=full)
+
+
+def ack_page(world: World, session: Session, command: commands.AckPage) -> None:
+    """The page is stored; the next may come."""
+    if session.state == "behind" and command.token == session.page_token:
+        session.page_token = None
+        ask_page(world, session)
+    elif command.token != session.page_token:
+        raise Refused(Code.INVALID, "this is not the token of the last page")
+    world.done(session, command.rid)
+
+
+# -- statistics (R9)
+
+
+def ask_statistics(world: World, session: Session) -> None:
+    """The first device that comes back is told what was answered meanwhile."""
+    row = session.user.row
+    assert row is not None
+    arguments = {"app": session.app.id, "user": session.user.name, "since": row.statistics_tick}
+    world.tick.outbox.append(Ask(session, "statistics", arguments, "statistics", world.tick_number))
+
+
+def statistics(found: list[tuple[str, int, int]], through_tick: int) -> ReadStatistics | None:
+    """What storage found, as an update; None when nothing was answered."""
+    return ReadStatistics(counts=tuple(found), through=through_tick) if found else None
+
+
+def ack_statistics(world: World, session: Session, command: commands.AckStatistics) -> None:
+    """It has arrived and will not come again."""
+    user = session.user
+    assert user.row is not None
+    if user.row.statistics_tick < command.through <= world.tick_number:
+        world.touch_user(user, user.row._replace(statistics_tick=command.through))
+    user.told = True
+    world.done(session, command.rid)
+
+
+# -- what a user may see of a conversation
+
+
+def part_of(session: Session, changed: rows.Changed, since: int) -> ConversationPart | None:
+    """Rows as a part of state, as far as this session may know; None when there is nothing for it."""
+    me = session.user.name
+    chat = codec.load_shell(changed.row, 0, EMPTY, EMPTY)
+    mine = codec.load_member(changed.mine)
+    period = mine.period
+    last = changed.head if period is None or period.through is None else min(period.through, changed.head)
+    members: dict[UserId, MemberPart] = {}
+    for row in changed.members:
+        if row.user == me or codec.shared_tick(row) > since:
+            members[row.user] = _member_part(row.user, codec.load_member(row), me)
+    direct = chat.kind.value == "direct"
+    for mark in changed.marks:
+        if mark.user == me or (direct and codec.shared_tick(mark) > since):
+            known = members.get(mark.user) or MemberPart(user=mark.user)
+            members[mark.user] = _with_marks(known, codec.user_marks(mark), session)
+    seen = RangeSet(through(last))
+    part = ConversationPart(
+        conversation=chat.id,
+        kind=chat.kind,
+        head=last,
+        messages=tuple(codec.message(chat.id, row) for row in changed.messages if not row.recalled_tick),
+        first_seq=changed.first_seq,
+        recalled=seen.within(changed.recalled),
+        uncounted=seen.within(changed.uncounted),
+        expired_through=chat.expired_through,
+        receipts_expired_through=chat.receipts_expired_through,
+        registers=_registers(chat) if changed.row.tick > since else (),
+        members=tuple(members[user] for user in sorted(members)),
+        asked=tuple(
+            _asked_part(ask, changed.receipts, me)
+            for ask in changed.asks
+            if ask.seq <= last and _concerns(ask, changed.receipts, me, since)
+        ),
+    )
+    empty = not (part.messages or part.recalled or part.members or part.asked or changed.row.tick > since)
+    return None if empty and since >= 0 else part
+
+
+def _member_part(user: UserId, member: Member, me: UserId) -> MemberPart:
+    own = user == me
+    registers = tuple(
+        RegisterPart(register=register, version=version, value=content)
+        for register, (version, content) in sorted(member.registers.items())
+        if own or register is Register.ROLE
+    )
+    part = MemberPart(user=user, periods=tuple(sorted(member.periods.items())), registers=registers)
+    if not own:
+        return part
+    return MemberPart(
+        user=user,
+        periods=part.periods,
+        registers=registers,
+        cleared_through=member.cleared_through,
+        sharing=member.sharing,
+        unread_mark=member.unread_mark,
+    )
+
+
+def _with_marks(part: MemberPart, marks: Member, session: Session) -> MemberPart:
+    """Own: what I read and this device holds. A peer's: what was shared, deliveries if asked for."""
+    own = part.user == session.user.name
+    held = marks.devices.get(session.device) if own else None
+    return MemberPart(
+        user=part.user,
+        read=marks.read.ranges if own else EMPTY,
+        read_shared=EMPTY if own else marks.read_shared.ranges,
+        delivered_shared=marks.delivered_shared.ranges if session.delivery and not own else EMPTY,
+        held=held.ranges if held is not None else EMPTY,
+        periods=part.periods,
+        cleared_through=part.cleared_through,
+        registers=part.registers,
+        sharing=part.sharing,
+        unread_mark=part.unread_mark,
+        advances=() if own else tuple(marks.advances),
+    )
+
+
+def _registers(chat: Conversation) -> tuple[RegisterPart, ...]:
+    return tuple(
+        RegisterPart(register=register, version=version, value=content)
+        for register, (version, content) in sorted(chat.registers.items())
+    )
+
+
+def _concerns(ask: rows.AskRow, receipts: list[rows.GroupReceiptRow], me: UserId, since: int) -> bool:
+    """To its author every answer is news, to a reader only the own one."""
+    return ask.author == me or any(
+        receipt.reader == me and receipt.seq == ask.seq and receipt.tick > since for receipt in receipts
+    )
+
+
+def _asked_part(ask: rows.AskRow, receipts: list[rows.GroupReceiptRow], me: UserId) -> AskedPart:
+    """The author sees all readers; others see their own answer."""
+    return AskedPart(
+        seq=ask.seq,
+        author=ask.author,
+        readers=tuple(
+            Reader(receipt.reader, receipt.at_ms, receipt.content, receipt.version)
+            for receipt in receipts
+            if receipt.seq == ask.seq and me in (ask.author, receipt.reader)
+        ),
+    )
+
+
+def newcomer_part(chat: Chat, user: User) -> ConversationPart:
+    """The state of a group for somebody who was just let in: no messages, all members."""
+    conversation = chat.conversation
+    return ConversationPart(
+        conversation=chat.id,
+        kind=conversation.kind,
+        head=conversation.head,
+        first_seq=conversation.head + 1,
+        recalled=conversation.recalled.ranges,
+        uncounted=conversation.uncounted.ranges,
+        expired_through=conversation.expired_through,
+        receipts_expired_through=conversation.receipts_expired_through,
+        registers=_registers(conversation),
+        members=tuple(
+            _member_part(name, member, user.name) for name, member in sorted(conversation.members.items())
+        ),
+    )

@@ -1,0 +1,377 @@
+"""The hub: from commands to a tick. It routes; the rules are in the modules beside it. PURE.
+
+    tick = hub.apply([(session, command), …], now_ms)      decide, all at once
+    hub.learn(need, found, now_ms)                         storage answered one of tick.loads
+    batch = hub.collect()                                  all rows touched since the last time
+    hub.undo()                                             the commit failed: memory equals the disk again
+
+A handler that misses something raises `Missing` before it changed anything; the session's commands wait, in
+order, until it is loaded, and other sessions go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from receipts.core.errors import Code, Refused
+from receipts.storage import base as rows
+from receipts.storage.codec import pack_advances, pack_marks, pack_member, pack_registers
+from receipts.wire import commands
+from receipts.wire.updates import GroupRead, Reader
+
+from . import accounts, admin, catchup, groups, marks, messages, queries, upkeep
+from .commands import (
+    AddUser,
+    Admin,
+    ConfigureApp,
+    ExplainFor,
+    Internal,
+    LinkLost,
+    ListAllConversations,
+    ListUsers,
+    MakeGroup,
+    MakeToken,
+    Malformed,
+    PasswordChecked,
+    PasswordHashed,
+    RemoveUser,
+    RevokeTokens,
+    SetPassword,
+    Stats,
+    Sweep,
+    Verify,
+)
+from .world import App, Chat, Missing, Need, Session, Tick, User, World
+
+__all__ = ["AnyCommand", "Hub"]
+
+AnyCommand: TypeAlias = commands.Command | Internal | Admin
+Handler: TypeAlias = Callable[[World, Session, Any], None]
+
+
+def _password_hashed(world: World, session: Session, outcome: PasswordHashed) -> None:
+    of_user = isinstance(outcome.command, commands.ChangePassword)
+    (accounts if of_user else admin).password_hashed(world, session, outcome)
+
+
+def _link_lost(world: World, session: Session, command: LinkLost) -> None:
+    accounts.link_lost(world, session)
+
+
+def _malformed(world: World, session: Session, command: Malformed) -> None:
+    """What cannot be read ends the link; what can be read and makes no sense is answered."""
+    if command.fatal or not session.logged_in:
+        if session.user is not None and session in session.user.sessions:
+            session.user.sessions.remove(session)
+        world.close(session, command.code, command.reason)
+        return
+    raise Refused(command.code, command.reason)
+
+
+ROUTES: dict[type, Handler] = {
+    commands.SendMessage: messages.send,
+    commands.AckDelivered: marks.ack_delivered,
+    commands.ReadConversation: marks.read_conversation,
+    commands.ReadMessages: marks.read_messages,
+    commands.MarkUnread: marks.mark_unread,
+    commands.RecallMessage: messages.recall,
+    commands.ClearConversation: messages.clear,
+    commands.SetSharing: accounts.set_sharing,
+    commands.SetMuted: groups.set_muted,
+    commands.CreateGroup: groups.create_group,
+    commands.AddMembers: groups.add_members,
+    commands.RemoveMembers: groups.remove_members,
+    commands.SetRole: groups.set_role,
+    commands.ChangeGroup: groups.change_group,
+    commands.DissolveGroup: groups.dissolve_group,
+    commands.FetchHistory: queries.fetch_history,
+    commands.ListConversations: queries.list_conversations,
+    commands.ListMembers: queries.list_members,
+    commands.ListReaders: queries.list_readers,
+    commands.GetStatus: queries.get_status,
+    commands.ExplainUnread: queries.explain_unread,
+    commands.GetBadge: queries.get_badge,
+    commands.ListDevices: accounts.list_devices,
+    commands.LogOutDevice: accounts.log_out_device,
+    commands.ChangePassword: accounts.change_password,
+    commands.AckPage: catchup.ack_page,
+    commands.AckStatistics: catchup.ack_statistics,
+    commands.Ping: queries.ping,
+}
+"""What a logged-in session may ask."""
+
+INTERNAL: dict[type, Handler] = {
+    commands.Hello: accounts.hello,
+    LinkLost: _link_lost,
+    PasswordChecked: accounts.password_checked,
+    PasswordHashed: _password_hashed,
+    Malformed: _malformed,
+    Sweep: upkeep.sweep,
+}
+"""What needs no login."""
+
+OPERATOR: dict[type, Handler] = {
+    AddUser: admin.add_user,
+    SetPassword: admin.set_password,
+    RemoveUser: admin.remove_user,
+    RevokeTokens: admin.revoke_tokens,
+    MakeToken: admin.make_token,
+    ListUsers: admin.list_users,
+    MakeGroup: admin.make_group,
+    ConfigureApp: admin.configure_app,
+    ExplainFor: admin.explain_for,
+    ListAllConversations: admin.list_all_conversations,
+    Verify: upkeep.verify,
+    Stats: admin.stats,
+}
+"""What only the operator's session may ask."""
+
+
+class Hub:
+    """The state of a node and the one way to change it."""
+
+    def __init__(
+        self, meta: rows.MetaRow, apps: Iterable[App], *, next_receipts_ms: int | None = None
+    ) -> None:
+        """
+        Args:
+            meta: As the store gave it on opening.
+            apps: All tenants.
+            next_receipts_ms: `Store.next_due_receipt(0)`.
+        """
+        self.world = World(meta, apps)
+        self.world.next_receipts_ms = next_receipts_ms
+        self._loading: dict[Need, list[Session]] = {}
+        self._committing: tuple[set[Chat], set[User]] | None = None
+        self._numbers = 0
+
+    def open(self, link: Any = None, peer: str = "", *, admin: bool = False) -> Session:
+        """A new session, for a link that came in."""
+        self._numbers += 1
+        session = Session(self._numbers, link, peer, admin=admin)
+        session.heard_ms = self.world.now_ms
+        self.world.sessions.add(session)
+        return session
+
+    # -- deciding
+
+    def apply(self, batch: Iterable[tuple[Session, AnyCommand]], now_ms: int) -> Tick:
+        """Decide commands, in order, as one tick.
+
+        After calling this, you must load `tick.loads` and give each to `learn`, do the password jobs, and let
+        the outbox out only when the tick is committed (see `pipeline`).
+        """
+        tick = self._begin(now_ms)
+        for session, command in batch:
+            if session.waiting_for is not None:
+                self._queue(session, command)
+            else:
+                self._run(tick, session, command)
+        return self._end(tick)
+
+    def learn(self, need: Need, found: Any, now_ms: int) -> Tick:
+        """Storage answered; the commands that waited for it are decided, as a tick of their own."""
+        tick = self._begin(now_ms)
+        self.world.learn(need, found)
+        for session in self._loading.pop(need):
+            waiting = session.waiting_for
+            if waiting is None:
+                continue
+            if session.found is None:
+                session.found = {}
+            session.found[need] = found
+            waiting.discard(need)
+            if not waiting:
+                self._go_on(tick, session)
+        return self._end(tick)
+
+    def _begin(self, now_ms: int) -> Tick:
+        world = self.world
+        world.now_ms = max(world.now_ms, now_ms)  # node time never goes back
+        world.tick_number += 1
+        world.tick = Tick(world.tick_number)
+        return world.tick
+
+    def _end(self, tick: Tick) -> Tick:
+        world = self.world
+        for (chat, seq), readers in world.group_reads.items():
+            _tell_readers(world, chat, seq, readers)
+        world.group_reads.clear()
+        return tick
+
+    def _run(self, tick: Tick, session: Session, command: AnyCommand) -> bool:
+        """Run one command. False when it has to wait for storage."""
+        world = self.world
+        kind = type(command)
+        handler = ROUTES.get(kind)
+        if handler is not None:
+            state = session.state
+            if state != "live" and state != "behind":
+                if state == "closed":
+                    return True  # fenced, or gone: what it still sent is dropped
+                if state == "checking":
+                    self._queue(session, command)
+                    return True
+                self._refuse(
+                    session, command.rid, Refused(Code.NOT_LOGGED_IN, "begin with Hello"), close=True
+                )
+                return True
+        else:
+            handler = INTERNAL.get(kind) or (OPERATOR.get(kind) if session.admin else None)
+            if handler is None:
+                self._refuse(session, command.rid, Refused(Code.NOT_PERMITTED, "this is the operator's"))
+                return True
+            if session.state == "closed" and kind is not LinkLost:
+                return True
+        world.found = session.found if session.found is not None else _NOTHING
+        try:
+            if session.user is not None and session.user.row is None:
+                world.user(session.app, session.user.name)  # undone: to be loaded again
+            handler(world, session, command)
+        except Missing as missing:
+            self._wait(tick, session, command, missing)
+            return False
+        except Refused as refused:
+            self._refuse(
+                session, command.rid, refused, close=kind is commands.Hello or kind is PasswordChecked
+            )
+        session.found = None
+        tick.commands.append((session, command))
+        if kind is PasswordChecked and session.backlog:
+            self._go_on(tick, session)
+        return True
+
+    def _refuse(self, session: Session, rid: int, refused: Refused, *, close: bool = False) -> None:
+        world = self.world
+        world.reject(session, rid, refused)
+        if close and not session.logged_in:
+            world.close(session, refused.code, refused.reason, refused.retry_after_ms)
+
+    def _wait(self, tick: Tick, session: Session, command: AnyCommand, missing: Missing) -> None:
+        session.waiting_for = set(missing.needs)
+        if session.backlog is None:
+            session.backlog = []
+        session.backlog.insert(0, command)
+        for need in missing.needs:
+            waiting = self._loading.get(need)
+            if waiting is None:
+                self._loading[need] = [session]
+                tick.loads.append(need)
+            else:
+                waiting.append(session)
+
+    def _queue(self, session: Session, command: AnyCommand) -> None:
+        if session.backlog is None:
+            session.backlog = []
+        session.backlog.append(command)
+
+    def _go_on(self, tick: Tick, session: Session) -> None:
+        """Decide what waited, until something is missing again."""
+        session.waiting_for = None
+        backlog, session.backlog = session.backlog, None
+        for index, command in enumerate(backlog or ()):
+            if not self._run(tick, session, command) or session.waiting_for is not None:
+                rest = (backlog or [])[index + 1 :]
+                session.backlog = (session.backlog or []) + rest
+                return
+
+    # -- making it durable
+
+    def collect(self) -> rows.Batch:
+        """All rows touched up to now, as one commit. The next commit may be collected after `committed` or
+        `undo` only."""
+        world = self.world
+        assert self._committing is None
+        batch, world.new = world.new, rows.Batch(meta=world.meta())
+        batch.meta = world.meta()
+        batch.asks.extend(world.new_asks.values())
+        world.new_asks = {}
+        for chat in world.touched_chats:
+            _collect_chat(batch, chat, world.tick_number)
+        self._committing = (world.touched_chats, world.touched_users)
+        world.touched_chats, world.touched_users = set(), set()
+        return batch
+
+    def committed(self, tick_number: int) -> None:
+        """The collected batch, up to this tick, is durable."""
+        self._committing = None
+        self.world.committed_tick = tick_number
+
+    def undo(self) -> list[Session]:
+        """The collected batch is not on disk: drop it and all that came since; it is loaded again when
+        somebody asks.
+
+        Returns:
+            Sessions whose login is undone with it; they are closed now and have to be cut.
+        """
+        world = self.world
+        chats, users = world.touched_chats, world.touched_users
+        if self._committing is not None:
+            chats, users = chats | self._committing[0], users | self._committing[1]
+        self._committing = None
+        for chat in chats:
+            if chat.app.chats.get(chat.id) is chat:
+                del chat.app.chats[chat.id]
+        for user in users:
+            user.row = None
+            user.devices = {}
+        for app in world.apps.values():  # numbers of sends that are not on disk
+            for user in app.users.values():
+                user.installs = {}
+                for session in user.sessions:
+                    session.install = None  # looked up again by the next send
+        world.touched_chats, world.touched_users = set(), set()
+        world.new, world.new_asks = rows.Batch(meta=world.meta()), {}
+        undone = [
+            link for link in world.sessions if link.logged_in and link.login_tick > world.committed_tick
+        ]
+        for session in undone:
+            session.user.sessions.remove(session)
+            session.state = "closed"
+        return undone
+
+
+_NOTHING: dict[Need, Any] = {}
+
+
+def _tell_readers(world: World, chat: Chat, seq: int, readers: list[Reader]) -> None:
+    """One frame a tick with all new readers, to the asker alone (R8)."""
+    asked = chat.conversation.asked.get(seq)
+    if asked is None or asked.author is None:
+        return
+    user = chat.app.users.get(asked.author)
+    if user is not None and user.sessions:
+        user.told = True
+        update = GroupRead(chat.id, seq, len(asked.readers), tuple(readers))
+        world.tick.outbox.append((list(user.sessions), update))
+
+
+def _collect_chat(batch: rows.Batch, chat: Chat, tick: int) -> None:
+    conversation = chat.conversation
+    key = chat.key
+    members = conversation.members
+    for user in chat.marks_touched:
+        member = members[user]
+        marks_blob = pack_marks(member, chat.mark_ticks.get(user, 0))
+        batch.marks.append(rows.MarkRow(key, user, tick, marks_blob, pack_advances(member)))
+    chat.marks_touched.clear()
+    if chat.members_touched:
+        for user in chat.members_touched:
+            state = pack_member(members[user], chat.member_ticks.get(user, 0))
+            batch.members.append(rows.MemberRow(key, chat.app.id, user, tick, state))
+        chat.members_touched.clear()
+    if chat.row_touched:
+        chat.row_touched = False
+        batch.conversations.append(
+            rows.ConversationRow(
+                key,
+                chat.app.id,
+                chat.id,
+                tick,
+                chat.folded_through,
+                conversation.expired_through,
+                conversation.receipts_expired_through,
+                pack_registers(conversation.registers),
+            )
+        )

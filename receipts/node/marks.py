@@ -1,0 +1,329 @@
+"""Receipts and unread marks: what devices say of what they hold and what was read. PURE.
+
+A mark that brings nothing new changes nothing and is told to nobody. Deliveries are never rate-limited;
+a read over the limit stays with the client, where it merges with later ones.
+"""
+
+from __future__ import annotations
+
+from receipts.core import decide
+from receipts.core.errors import Code, Refused
+from receipts.core.events import By, ReadMarked
+from receipts.core.ids import DeviceId, Seq
+from receipts.core.policy import RollUp
+from receipts.core.ranges import EMPTY, Ranges, RangeSet, count, ranges_of, seqs_of, through
+from receipts.storage import base as rows
+from receipts.wire import commands
+from receipts.wire.updates import Delivered, Read, Reader, Rejected
+
+from .limits import take
+from .world import Chat, Session, User, World
+
+__all__ = ["ack_delivered", "devices_since", "mark_unread", "read_conversation", "read_messages", "roll_up"]
+
+
+def ack_delivered(world: World, session: Session, command: commands.AckDelivered) -> None:
+    """What the device owes for reliable delivery is the delivery receipt (R2)."""
+    chat = world.chat(session, command.conversation)
+    user, app = session.user, session.app
+    rule = app.features.roll_up
+    event = decide.deliver(
+        chat.conversation,
+        user.name,
+        session.device,
+        command.ranges,
+        sharing=command.share and app.features.delivery_receipts,
+        rule=rule,
+        since=devices_since(world, chat, user) if rule is RollUp.ALL else None,
+        gaps_max=app.limits.gaps_max,
+    )
+    if event is not None:
+        chat.conversation.apply(event)
+        world.touch_marks(chat, user.name, bool(event.shared))
+        if event.shared and chat.pair is not None:
+            _tell_delivered(world, chat, user, event.shared)
+    _answer_head(world, session, chat, command.rid, command.ranges[-1] - 1 if command.ranges else 0)
+
+
+def _tell_delivered(world: World, chat: Chat, user: User, shared: Ranges) -> None:
+    """Groups record deliveries and push none; a session that did not ask is not told."""
+    assert chat.pair is not None
+    peer = chat.app.users.get(chat.pair[chat.pair[0] == user.name])
+    if peer is None:
+        return
+    sessions = [session for session in peer.sessions if session.delivery]
+    if sessions:
+        world.tick.outbox.append((sessions, Delivered(chat.id, user.name, shared)))
+
+
+def read_conversation(world: World, session: Session, command: commands.ReadConversation) -> None:
+    """One frame for all unread (R3)."""
+    chat = world.chat(session, command.conversation)
+    take(session.user.buckets, "marks", session.app.limits, world.now_ms)
+    if command.through > 0:
+        _read(
+            world,
+            session,
+            chat,
+            through(command.through),
+            command.share,
+            By.CONVERSATION,
+            command.through,
+            command.mark_version,
+        )
+    _answer_head(world, session, chat, command.rid, command.through)
+
+
+def read_messages(world: World, session: Session, command: commands.ReadMessages) -> None:
+    """Messages by name (R5); in a group an answer to those that asked (R6)."""
+    chat = world.chat(session, command.conversation)
+    conversation = chat.conversation
+    name = session.user.name
+    content = command.content
+    limits = session.app.limits
+    if content is not None and len(content) > limits.content_characters_max:
+        limit = limits.content_characters_max
+        raise Refused(Code.INVALID, f"the content of a receipt may have {limit} characters", limit=limit)
+    wanted = command.ranges
+    if wanted[-1] > conversation.head + 1:
+        wanted = RangeSet(through(conversation.head)).within(wanted)
+    own = _own(world, chat, name, wanted)
+    if own:
+        wanted = RangeSet(own).missing(wanted)
+    answers: list[Seq] = []
+    refused: list[tuple[Seq, Refused]] = []
+    if chat.pair is not None:
+        if content:
+            raise Refused(Code.NOT_ASKED, "words go with group receipts alone")
+    elif not conversation.members[name].joined:
+        raise Refused(Code.NOT_A_MEMBER, f"you are no longer in {chat.id!r}")
+    elif command.share and conversation.members[name].sharing.read:
+        answers, refused = _judge_answers(world, session, chat, wanted, content)
+    take(session.user.buckets, "marks", limits, world.now_ms)
+    for seq in answers:
+        _answer(world, session, chat, seq, content or "")
+    wanted = RangeSet(ranges_of(seq for seq, _ in refused)).missing(wanted)
+    if wanted:
+        _read(world, session, chat, wanted, command.share, By.MESSAGES, 0, command.mark_version)
+    if own:
+        why = Refused(Code.OWN_MESSAGE, "a message is not read by its author; leave it out")
+        world.reject(session, command.rid, why, conversation=chat.id, ranges=own)
+    elif refused:
+        why = refused[0][1]
+        same = ranges_of(seq for seq, reason in refused if reason.code is why.code)
+        world.reject(session, command.rid, why, conversation=chat.id, ranges=same)
+    else:
+        _answer_head(world, session, chat, command.rid, command.ranges[-1] - 1)
+
+
+def _own(world: World, chat: Chat, name: str, wanted: Ranges) -> Ranges:
+    """Which of them the reader wrote."""
+    recent = chat.recent
+    if len(wanted) == 2 and wanted[1] - wanted[0] == 1:  # the usual one message
+        info = recent.get(wanted[0])
+        if info is not None:
+            return wanted if info.author == name else EMPTY
+    if count(wanted) <= rows.RECENT and all(seq in recent for seq in seqs_of(wanted)):
+        own = RangeSet()
+        for seq in seqs_of(wanted):
+            if recent[seq].author == name:
+                own.add(seq, seq + 1)
+        return own.ranges
+    if not wanted:
+        return EMPTY
+    wrote: Ranges = world.ask("authored", chat.key, name, wanted[0], wanted[-1])
+    authored = RangeSet(wrote)
+    for seq, info in recent.items():  # what is not committed yet
+        if info.author == name:
+            authored.add(seq, seq + 1)
+    return authored.within(wanted)
+
+
+def _judge_answers(
+    world: World, session: Session, chat: Chat, wanted: Ranges, content: str | None
+) -> tuple[list[Seq], list[tuple[Seq, Refused]]]:
+    """Which of the named messages are answered by this, and which cannot be; nothing changes yet.
+
+    With words every one has to have asked; without, those that asked are answered and the others just read.
+    """
+    conversation = chat.conversation
+    inside = RangeSet(wanted)
+    candidates = [seq for seq in sorted(conversation.asked) if seq in inside]
+    if content is not None:
+        limit = chat.app.limits.detail_ids_max
+        if count(wanted) > limit:
+            raise Refused(Code.TOO_MANY, f"words go with at most {limit} messages at once", limit=limit)
+        candidates = list(seqs_of(wanted))
+    elif count(wanted) == 1 and wanted[0] not in conversation.asked:
+        info = world.info(chat, wanted[0])
+        if info is not None and info.asks:
+            candidates = [wanted[0]]  # its receipts have expired: to be told, not to be taken for a plain one
+    obscured = conversation.members[session.user.name].sharing.read_obscured_through
+    answers, refused = [], []
+    for seq in candidates:
+        try:
+            _judge_answer(world, session, chat, seq)
+        except Refused as reason:
+            refused.append((seq, reason))
+        else:
+            if seq > obscured:
+                answers.append(seq)
+    return answers, refused
+
+
+def _judge_answer(world: World, session: Session, chat: Chat, seq: Seq) -> None:
+    conversation = chat.conversation
+    if seq not in conversation.asked:
+        info = world.info(chat, seq)
+        if info is None or not info.asks:
+            raise Refused(Code.NOT_ASKED, f"#{seq} did not ask for receipts")
+    if not session.app.features.group_receipts:
+        raise Refused(Code.FEATURE_OFF, "group receipts are switched off for this app")
+    decide.answer(conversation, session.user.name, seq, "", at_ms=0, version=0)
+
+
+def _answer(world: World, session: Session, chat: Chat, seq: Seq, content: str) -> None:
+    name = session.user.name
+    version = world.version + 1
+    event = decide.answer(chat.conversation, name, seq, content, at_ms=world.now_ms, version=version)
+    if event is None:
+        return  # the first answer stands
+    world.version = version
+    chat.conversation.apply(event)
+    tick = world.tick_number
+    world.new.receipts.append(rows.GroupReceiptRow(chat.key, seq, name, version, event.at_ms, content, tick))
+    world.touch_ask(chat, chat.asks[seq]._replace(tick=tick))
+    reader = Reader(name, event.at_ms, content, version)
+    world.group_reads.setdefault((chat, seq), []).append(reader)
+
+
+def _read(
+    world: World,
+    session: Session,
+    chat: Chat,
+    ranges: Ranges,
+    share: bool,
+    by: By,
+    last: Seq,
+    mark_version: int,
+) -> None:
+    conversation = chat.conversation
+    user = session.user
+    name = user.name
+    version = world.version + 1
+    event = decide.read(
+        conversation,
+        name,
+        ranges,
+        device=session.device,
+        sharing=share,
+        at_ms=world.now_ms,
+        version=version,
+        by=by,
+        last=last,
+        gaps_max=session.app.limits.gaps_max,
+    )
+    if event is not None:
+        world.version = version
+        conversation.apply(event)
+        world.touch_marks(chat, name, bool(event.shared))
+        _tell_read(world, session, chat, event)
+    member = conversation.members[name]
+    if member.unread_mark:
+        _unmark(world, session, chat, ranges, mark_version)
+
+
+def _tell_read(world: World, session: Session, chat: Chat, event: ReadMarked) -> None:
+    """To the own other devices what was read (R4), to the peer what was shared."""
+    user = session.user
+    last = event.through
+    if event.read and len(user.sessions) > 1:
+        echo = Read(chat.id, user.name, event.read, event.at_ms, event.version, event.by, last)
+        world.tell(chat.app, (user.name,), echo, but=session)
+    if event.shared and chat.pair is not None:
+        peer = chat.app.users.get(chat.pair[chat.pair[0] == user.name])
+        if peer is not None and peer.sessions:
+            read = Read(chat.id, user.name, event.shared, event.at_ms, event.version, event.by, last)
+            world.tick.outbox.append((list(peer.sessions), read))
+
+
+def _unmark(world: World, session: Session, chat: Chat, ranges: Ranges, known: int) -> None:
+    """A receipt clears a mark only if the device knew it (scene 11)."""
+    name = session.user.name
+    event = decide.unmark(chat.conversation, name, ranges, known=known, version=world.version + 1)
+    if event is not None:
+        world.version += 1
+        chat.conversation.apply(event)
+        world.touch_member(chat, name, False)
+        world.tell(chat.app, (name,), event)  # the asking device too: it has to learn the version
+
+
+def mark_unread(world: World, session: Session, command: commands.MarkUnread) -> None:
+    """A versioned overlay on counting; others see nothing."""
+    chat = world.member_chat(session, command.conversation)
+    conversation = chat.conversation
+    name = session.user.name
+    own: Ranges = EMPTY
+    if command.from_seq is not None and 1 <= command.from_seq <= conversation.head:
+        own = _own(world, chat, name, (command.from_seq, conversation.head + 1))
+    take(session.user.buckets, "marks", session.app.limits, world.now_ms)
+    if len(own) // 2 > session.app.limits.gaps_max:
+        limit = session.app.limits.gaps_max
+        raise Refused(Code.TOO_MANY_GAPS, f"more than {limit} own messages stand in between", limit=limit)
+    event = decide.mark_unread(
+        conversation, name, version=world.version + 1, from_seq=command.from_seq, own=own
+    )
+    world.version += 1
+    conversation.apply(event)
+    world.touch_member(chat, name, False)
+    world.tell(session.app, (name,), event)
+    world.done(session, command.rid)
+
+
+# -- several devices
+
+
+def devices_since(world: World, chat: Chat, user: User) -> dict[DeviceId, Seq]:
+    """The user's devices now, each with the head of the conversation when it became known."""
+    idle_ms = world.now_ms - chat.app.limits.device_idle_ms
+    return {
+        row.device: world.ask("head_at", chat.key, row.since_tick)
+        for row in user.devices.values()
+        if not row.removed and (row.seen_ms > idle_ms or user.online(row.device) is not None)
+    }
+
+
+def roll_up(world: World, chat: Chat, user: User, gone: DeviceId) -> None:
+    """A device left: under the rule 'all' what only it did not hold counts as delivered now (scene 13)."""
+    member = chat.conversation.members.get(user.name)
+    since = devices_since(world, chat, user)
+    since.pop(gone, None)
+    if member is None or not since:
+        return
+    event = decide.deliver_again(chat.conversation, user.name, min(since), since=since)
+    if event is not None:
+        chat.conversation.apply(event)
+        world.touch_marks(chat, user.name, True)
+        if chat.pair is not None:
+            _tell_delivered(world, chat, user, event.shared)
+
+
+def _answer_head(world: World, session: Session, chat: Chat, rid: int, last: Seq) -> None:
+    """Applied up to the head; who said more is told where the head is (I-6)."""
+    head = chat.conversation.head
+    if last > head:
+        world.tick.outbox.append(
+            (
+                session,
+                Rejected(
+                    rid=rid,
+                    code=Code.BEYOND_HEAD,
+                    reason=f"there is nothing after #{head} yet; up to there it was applied",
+                    limit=head,
+                    conversation=chat.id,
+                    ranges=(head + 1, last + 1),
+                ),
+            )
+        )
+    else:
+        world.done(session, rid)

@@ -1,0 +1,450 @@
+"""The one place where the node meets the world: links, the clock, threads, the disk.
+
+Frames that are at hand are decoded and queued; all that is queued becomes one tick of the hub, without an
+`await` in between; ticks become commits and then frames through the pipeline. Decisions are in the hub,
+order and durability in the pipeline, bytes in `transports`, rows in the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.abc
+import sniffio
+
+import transports
+from receipts.core.errors import Code, DecodeError, Refused
+from receipts.storage.base import AppRow, Store, StoreFailed, StoreFull
+from receipts.wire.codec import BadCommand, Frame
+from receipts.wire.dialect import dialect_of
+from receipts.wire.updates import Goodbye, Rejected
+
+from . import admin, queries
+from .commands import Admin, LinkLost, Malformed, PasswordChecked, PasswordHashed, Sweep
+from .hub import AnyCommand, Hub
+from .operator import OPERATOR
+from .passwords import Passwords
+from .pipeline import Mail, Pipeline
+from .worker import Inline, Worker
+from .world import Ask, Need, PasswordJob, Session, Tick
+
+__all__ = ["Node"]
+
+log = logging.getLogger("receipts.node")
+
+BUFFERED_BYTES_MAX = 8 << 20
+"""Of updates that a session does not read. Beyond it the link is cut; the session resumes where it was."""
+
+UNCOMMITTED_MAX = 20_000
+"""Commands decided and not yet durable; beyond it nothing more is read from links until the disk is done."""
+
+BACKLOG_MAX = 10_000
+"""Commands of one session that wait for storage; a client that sends more without an answer is cut."""
+
+SWEEP_S = 1.0
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Node:
+    """A complete server on one store.
+
+        store = SQLiteStore(directory)
+        async with Node(store).running() as node:
+            url = await node.listen("tcp://127.0.0.1:0")
+
+    Args:
+        store: Opened and closed by the node.
+        apps: Settings by app name, JSON as in `admin.parse_settings`; they override what is stored. An app
+            `default` is always there.
+        clock: Milliseconds since 1970; node time is this, but never goes back.
+        heartbeat_ms: A session that is silent for twice this long is closed.
+        inline: Call the store in the event loop: for stores that do not block.
+        secret: Signs tokens; None takes the one that the store was created with.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        apps: Mapping[str, str] | None = None,
+        clock: Callable[[], int] = _wall_clock_ms,
+        heartbeat_ms: int = 30_000,
+        inline: bool = False,
+        secret: bytes | None = None,
+    ) -> None:
+        self.store = store
+        self._settings = dict(apps or {})
+        self._clock = clock
+        self._heartbeat_ms = heartbeat_ms
+        self._inline = inline
+        self._secret = secret
+        self._inbox: list[tuple[Session, AnyCommand]] = []
+        self._scheduled = False
+        self._failed: BaseException | None = None
+        self._uncommitted = 0
+        self._listeners: list[transports.Listener] = []
+        self.urls: list[str] = []
+        """Where the node listens, with real ports."""
+
+    # -- life
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Node]:
+        """Open the store and serve until the block ends; then say goodbye and close everything.
+
+        Raises:
+            StoreLocked, StoreCorrupt: As `Store.open`.
+            StoreFailed: The disk failed while running; the block is cancelled.
+        """
+        self._open()
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                self._passwords = Passwords(tasks)
+                tasks.start_soon(self._sweep_now_and_then)
+                try:
+                    yield self
+                finally:
+                    if self._failed is None:
+                        with anyio.CancelScope(shield=True):
+                            await self._drain()
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._worker.close()
+            self.store.close()
+        if self._failed is not None:
+            raise StoreFailed("the disk failed; the node has stopped") from self._failed
+
+    def _open(self) -> None:
+        life, secret = secrets.token_hex(8), secrets.token_bytes(32)
+        meta = self.store.open(now_ms=self._clock(), life=life, secret=secret)
+        try:
+            stored = {row.app: row for row in self.store.apps()}
+            stored.setdefault("default", AppRow("default", "{}"))
+            stored.update((app, AppRow(app, settings)) for app, settings in self._settings.items())
+            due = self.store.next_due_receipt(0)
+            self.hub = Hub(
+                meta._replace(secret=self._secret or meta.secret),
+                [admin.app_of(row) for row in stored.values()],
+                next_receipts_ms=due,
+            )
+        except BaseException:
+            self.store.close()
+            raise
+        self.hub.world.heartbeat_ms = self._heartbeat_ms
+        self.hub.world.new.apps.extend(stored.values())
+        self._pipeline = Pipeline(self.hub)
+        self._worker: Worker | Inline = Inline() if self._inline else Worker("receipts-store")
+        self._soon = _soon()
+        self._relief = anyio.Event()
+        self._system = self.hub.open(peer="node", admin=True)
+        self._sweeping = False
+
+    async def listen(self, url: str, **options: Any) -> str:
+        """Take sessions at a URL (`transports.listen`), from now until the node stops.
+
+        Returns:
+            The URL with the real port.
+        """
+        if url.startswith(("ws:", "wss:")):
+            options.setdefault("health", self.health)
+        return await self._serve(url, self.handle, options)
+
+    async def listen_operator(self, url: str) -> str:
+        """Take operator's tools at a URL; whoever reaches it may do everything."""
+        return await self._serve(url, self.handle_operator, {})
+
+    async def _serve(self, url: str, handler: transports.Handler, options: dict[str, Any]) -> str:
+        listener = await transports.listen(url, **options)
+        self._listeners.append(listener)
+        self.urls.append(listener.url)
+        self._tasks.start_soon(listener.serve, handler)
+        return listener.url
+
+    def health(self) -> str:
+        """What a plain GET is answered."""
+        return '{"status": "%s"}' % ("draining" if self.hub.world.draining else "ok")
+
+    async def _drain(self) -> None:
+        """Nothing new, a last word to everybody, everything that was decided to disk."""
+        world = self.hub.world
+        world.draining = True
+        for listener in self._listeners:
+            await listener.aclose()
+        self._tick()
+        while not self._pipeline.idle and self._failed is None:
+            await self._room()
+        links = []
+        for session in list(world.sessions):
+            if session.link is not None:
+                if session.dialect is not None:
+                    goodbye = Goodbye(
+                        code=Code.SHUTTING_DOWN, reason="the node is shutting down", retry_after_ms=1000
+                    )
+                    self._send_to(session, session.dialect.encode(goodbye, world.tick_number))
+                links.append(session.link)
+                session.link.close()
+        with anyio.move_on_after(2):
+            for link in links:
+                await link.wait_closed()
+
+    # -- links
+
+    async def handle(self, link: transports.Link) -> None:
+        """Serve one link until it ends. What comes in on it is a session."""
+        await self._handle(link, self.hub.open(link, link.peer))
+
+    async def handle_operator(self, link: transports.Link) -> None:
+        """Serve an operator's tool."""
+        session = self.hub.open(link, "operator", admin=True)
+        session.dialect = OPERATOR
+        await self._handle(link, session)
+
+    async def _handle(self, link: transports.Link, session: Session) -> None:
+        try:
+            while True:
+                self._take(session, await link.receive())
+                if self._uncommitted > UNCOMMITTED_MAX:
+                    await self._room()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            pass
+        except transports.FrameTooLarge as error:
+            reason = f"a frame may have {error.limit} bytes, this one has {error.size}"
+            await self._end_badly(session, link, Code.FRAME_TOO_LARGE, reason)
+        except transports.FramingError as error:
+            await self._end_badly(session, link, Code.BAD_FRAME, error.reason)
+        except anyio.BrokenResourceError:
+            pass
+        finally:
+            session.link = None
+            self.submit(session, LinkLost())
+
+    async def _end_badly(self, session: Session, link: transports.Link, code: Code, reason: str) -> None:
+        """Say why before the link is closed; the hub cuts it when the word is out."""
+        session.dialect = session.dialect or dialect_of(b"")
+        self.submit(session, Malformed(code=code, reason=reason, fatal=True))
+        with anyio.move_on_after(5):
+            await link.wait_closed()
+
+    def _take(self, session: Session, frames: Iterable[Frame]) -> None:
+        session.heard_ms = self.hub.world.now_ms
+        dialect = session.dialect
+        inbox = self._inbox
+        for frame in frames:
+            if dialect is None:
+                dialect = session.dialect = dialect_of(frame)
+            try:
+                commands = dialect.decode(frame)
+            except BadCommand as error:
+                inbox.append(
+                    (session, Malformed(rid=error.rid, code=error.code, reason=str(error), fatal=False))
+                )
+            except DecodeError as error:
+                inbox.append((session, Malformed(code=error.code, reason=str(error), fatal=True)))
+                break
+            else:
+                for command in commands:
+                    inbox.append((session, command))
+        if session.backlog is not None and len(session.backlog) > BACKLOG_MAX:
+            inbox.append((session, Malformed(code=Code.BUSY, reason="too many commands at once", fatal=True)))
+        if not self._scheduled:
+            self._scheduled = True
+            self._soon(self._tick)
+
+    # -- ticks
+
+    def submit(self, session: Session, command: AnyCommand) -> None:
+        """Queue a command for the next tick."""
+        self._inbox.append((session, command))
+        if not self._scheduled:
+            self._scheduled = True
+            self._soon(self._tick)
+
+    def _tick(self) -> None:
+        """All that is queued, as one tick."""
+        self._scheduled = False
+        inbox = self._inbox
+        if self._failed is not None or not inbox:
+            return
+        self._inbox = []
+        self._uncommitted += len(inbox)
+        self._take_up(self.hub.apply(inbox, self._clock()))
+        self._advance()
+
+    def _take_up(self, tick: Tick) -> None:
+        self._pipeline.add(tick)
+        for need in tick.loads:
+            self._worker.submit(
+                partial(self._loaded, need), getattr(self.store, need.method), *need.arguments
+            )
+        for job in tick.passwords:
+            self._passwords.start(job, self._password_done)
+
+    def _advance(self) -> None:
+        """Let out what may go, and start the next commit."""
+        self._let_out(self._pipeline.ready())
+        batch = self._pipeline.start()
+        if batch is not None:
+            self._worker.submit(self._committed, self.store.commit, batch)
+        elif self._pipeline.idle:
+            self._relieve()
+
+    def _committed(self, result: None, error: BaseException | None) -> None:
+        if isinstance(error, StoreFull):
+            log.error("the disk is full: %s", error)
+            self._let_out(self._pipeline.failed())
+        elif error is not None:
+            self._fail(error)
+            return
+        else:
+            self._let_out(self._pipeline.committed())
+        self._relieve()
+        self._advance()
+
+    def _loaded(self, need: Need, found: Any, error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(error)
+            return
+        self._take_up(self.hub.learn(need, found, self._clock()))
+        self._advance()
+
+    def _password_done(self, job: PasswordJob, outcome: bool | str) -> None:
+        if isinstance(outcome, bool):
+            self.submit(job.session, PasswordChecked(command=job.command, good=outcome))
+        else:
+            self.submit(job.session, PasswordHashed(command=job.command, hash=outcome))
+
+    def _fail(self, error: BaseException) -> None:
+        """What was acknowledged may not be on disk, or cannot be read: stop at once (scene 22)."""
+        if self._failed is None:
+            log.critical("the store failed, the node stops: %s", error, exc_info=error)
+            self._failed = error
+            for session in list(self.hub.world.sessions):
+                if session.link is not None:
+                    session.link.abort()
+            self._relieve()
+            self._tasks.cancel_scope.cancel()
+
+    # -- what goes out
+
+    def _let_out(self, mail: Mail) -> None:
+        for session, frames in mail.frames.items():
+            self._send_to(session, frames)
+        for action in mail.then:
+            if type(action) is Ask:
+                done = partial(self._answered, action)
+                self._worker.submit(done, getattr(self.store, action.method), **action.arguments)
+            elif action.session.link is not None:
+                action.session.link.close()
+
+    def _send_to(self, session: Session, frames: list[Frame]) -> None:
+        link = session.link
+        if link is None:
+            return
+        try:
+            link.send(frames)
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            return  # its handler hears of it as well
+        if link.buffered > BUFFERED_BYTES_MAX:
+            log.warning("%r reads too slowly and is cut", session)
+            link.abort()
+
+    def _answered(self, ask: Ask, found: Any, error: BaseException | None) -> None:
+        """A fetch is done; no commit after it has been let out yet (see `catchup`)."""
+        if error is not None:
+            self._fail(error)
+            return
+        make: Any = queries.ANSWERS.get(ask.purpose) or admin.ANSWERS[ask.purpose]
+        world = self.hub.world
+        update = make(world, ask.session, ask.context, found)
+        if update is not None and ask.session.dialect is not None:
+            self._send_to(ask.session, ask.session.dialect.encode(update, world.committed_tick))
+
+    # -- time
+
+    async def _sweep_now_and_then(self) -> None:
+        while True:
+            await anyio.sleep(SWEEP_S)
+            if self._system.waiting_for is None:
+                self.submit(self._system, Sweep())
+
+    async def _room(self) -> None:
+        self._relief = anyio.Event()
+        await self._relief.wait()
+
+    def _relieve(self) -> None:
+        self._uncommitted = 0
+        self._relief.set()
+
+    # -- in the same process
+
+    async def operate(self, command: Admin) -> Any:
+        """Do an operator's command and return its answer (`Done`, `Text`, `Explained`), once it is durable.
+
+        Raises:
+            Refused: The node refused it.
+        """
+        desk = _Desk()
+        session = self.hub.open(desk, "operator", admin=True)
+        session.dialect = desk
+        self.submit(session, command)
+        try:
+            await desk.answered.wait()
+        finally:
+            session.link = None
+            self.submit(session, LinkLost())
+        if isinstance(desk.answer, Rejected):
+            refused = desk.answer
+            raise Refused(
+                refused.code, refused.reason, retry_after_ms=refused.retry_after_ms, limit=refused.limit
+            )
+        return desk.answer
+
+
+class _Desk:
+    """An operator in the same process: a link and a way of speaking in one, without frames."""
+
+    shared_key = ""
+    buffered = 0
+
+    def __init__(self) -> None:
+        self.answer: Any = None
+        self.answered = anyio.Event()
+
+    def encode(self, update: Any, tick: int) -> list[Any]:
+        return [update]
+
+    def send(self, frames: list[Any]) -> None:
+        self.answer = frames[0]
+        self.answered.set()
+
+    def close(self) -> None:
+        self.answered.set()
+
+    abort = close
+
+
+def _soon() -> Callable[[Callable[[], None]], None]:
+    """How something is called when the tasks that are ready have run."""
+    if sniffio.current_async_library() == "trio":
+        import trio
+
+        return partial(trio.lowlevel.current_trio_token().run_sync_soon, idempotent=True)
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+
+    def soon(callback: Callable[[], None]) -> None:
+        loop.call_soon(callback)
+
+    return soon
