@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-import anyio.abc
 import sniffio
 
 import transports
@@ -32,7 +31,7 @@ from .hub import AnyCommand, Hub
 from .operator import OPERATOR
 from .passwords import Passwords
 from .pipeline import Mail, Pipeline
-from .worker import Inline, Worker
+from .worker import Inline, Worker, call_soon
 from .world import Ask, Need, PasswordJob, Session, Tick
 
 __all__ = ["Node"]
@@ -110,7 +109,7 @@ class Node:
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                self._passwords = Passwords(tasks)
+                self._passwords = Passwords(call_soon())
                 tasks.start_soon(self._sweep_now_and_then)
                 try:
                     yield self
@@ -120,6 +119,7 @@ class Node:
                             await self._drain()
                     tasks.cancel_scope.cancel()
         finally:
+            self._passwords.close()
             self._worker.close()
             self.store.close()
         if self._failed is not None:
@@ -144,9 +144,9 @@ class Node:
         self.hub.world.heartbeat_ms = self._heartbeat_ms
         self.hub.world.new.apps.extend(stored.values())
         self._pipeline = Pipeline(self.hub)
-        self._worker: Worker | Inline = Inline() if self._inline else Worker("receipts-store")
+        self._worker: Worker | Inline = Inline() if self._inline else Worker("receipts-store", call_soon())
         self._soon = _soon()
-        self._relief = anyio.Event()
+        self._relief: anyio.Event | None = None
         self._system = self.hub.open(peer="node", admin=True)
         self._sweeping = False
 
@@ -379,12 +379,14 @@ class Node:
                 self.submit(self._system, Sweep())
 
     async def _room(self) -> None:
-        self._relief = anyio.Event()
+        if self._relief is None or self._relief.is_set():
+            self._relief = anyio.Event()
         await self._relief.wait()
 
     def _relieve(self) -> None:
         self._uncommitted = 0
-        self._relief.set()
+        if self._relief is not None:
+            self._relief.set()
 
     # -- in the same process
 

@@ -34,8 +34,12 @@ def call_soon() -> Callable[..., Any]:
 class Worker:
     """Jobs in order, on one thread."""
 
-    def __init__(self, name: str) -> None:
-        self._soon = call_soon()
+    def __init__(self, name: str, soon: Callable[..., Any]) -> None:
+        """
+        Args:
+            soon: What `call_soon` returned in the event loop that is to hear of outcomes.
+        """
+        self._soon = soon
         self._jobs: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Done] | None]
         self._jobs = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
