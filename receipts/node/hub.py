@@ -332,6 +332,9 @@ class Hub:
         return undone
 
 
+READERS_PER_FRAME = 100
+"""With the longest words that go with a receipt, still well inside a frame."""
+
 _NOTHING: dict[Need, Any] = {}
 
 
@@ -343,8 +346,11 @@ def _tell_readers(world: World, chat: Chat, seq: int, readers: list[Reader]) -> 
     user = chat.app.users.get(asked.author)
     if user is not None and user.sessions:
         user.told = True
-        update = GroupRead(chat.id, seq, len(asked.readers), tuple(readers))
-        world.tick.outbox.append((list(user.sessions), update))
+        before = len(asked.readers) - len(readers)
+        for start in range(0, len(readers), READERS_PER_FRAME):
+            some = tuple(readers[start : start + READERS_PER_FRAME])
+            update = GroupRead(chat.id, seq, before + start + len(some), some)
+            world.tick.outbox.append((list(user.sessions), update))
 
 
 def _collect_chat(batch: rows.Batch, chat: Chat, tick: int) -> None:

@@ -85,14 +85,24 @@ def _history(
     world: World, session: Session, context: tuple[int, ConversationId, int], found: list[rows.MessageRow]
 ) -> Update:
     rid, conversation, limit = context
-    given = found[-limit:]
+    given = _newest_that_fit(found[-limit:], session.app.limits.page_bytes_max)
     return History(
         rid=rid,
         conversation=conversation,
         messages=tuple(codec.message(conversation, row) for row in given if not row.recalled_tick),
         recalled=ranges_of(row.seq for row in given if row.recalled_tick),
-        more=len(found) > limit,
+        more=len(found) > len(given),
     )
+
+
+def _newest_that_fit(found: list[rows.MessageRow], bytes_max: int) -> list[rows.MessageRow]:
+    """As many of the newest as fit in a frame; at least one."""
+    room = bytes_max
+    for index in range(len(found) - 1, -1, -1):
+        room -= len(found[index].body)
+        if room < 0:
+            return found[min(index + 1, len(found) - 1) :]
+    return found
 
 
 def list_conversations(world: World, session: Session, command: commands.ListConversations) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import sniffio
@@ -34,7 +34,7 @@ from .pipeline import Mail, Pipeline
 from .worker import Inline, Worker, call_soon
 from .world import Ask, Need, PasswordJob, Session, Tick
 
-__all__ = ["Node"]
+__all__ = ["Node", "Observer"]
 
 log = logging.getLogger("receipts.node")
 
@@ -54,6 +54,16 @@ def _wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class Observer(Protocol):
+    """Somebody who counts what a node does. Called in the event loop: be quick, and do not raise."""
+
+    def ticked(self, tick: Tick) -> None:
+        """A tick was decided; nothing of it is durable yet."""
+
+    def committed(self, seconds: float, error: BaseException | None) -> None:
+        """A commit has ended, `seconds` after it was handed to the store's thread."""
+
+
 class Node:
     """A complete server on one store.
 
@@ -69,6 +79,7 @@ class Node:
         heartbeat_ms: A session that is silent for twice this long is closed.
         inline: Call the store in the event loop: for stores that do not block.
         secret: Signs tokens; None takes the one that the store was created with.
+        observer: Hears of every tick and commit.
     """
 
     def __init__(
@@ -80,8 +91,11 @@ class Node:
         heartbeat_ms: int = 30_000,
         inline: bool = False,
         secret: bytes | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.store = store
+        self._observer = observer
+        self._commit_began = 0.0
         self._settings = dict(apps or {})
         self._clock = clock
         self._heartbeat_ms = heartbeat_ms
@@ -141,6 +155,8 @@ class Node:
         except BaseException:
             self.store.close()
             raise
+        # Who comes before the first tick is heard now, not when the node was last stopped.
+        self.hub.world.now_ms = max(self.hub.world.now_ms, self._clock())
         self.hub.world.heartbeat_ms = self._heartbeat_ms
         self.hub.world.new.apps.extend(stored.values())
         self._pipeline = Pipeline(self.hub)
@@ -170,6 +186,11 @@ class Node:
         self.urls.append(listener.url)
         self._tasks.start_soon(listener.serve, handler)
         return listener.url
+
+    @property
+    def uncommitted(self) -> int:
+        """Commands decided and not yet durable."""
+        return self._uncommitted
 
     def health(self) -> str:
         """What a plain GET is answered."""
@@ -283,6 +304,8 @@ class Node:
 
     def _take_up(self, tick: Tick) -> None:
         self._pipeline.add(tick)
+        if self._observer is not None:
+            self._observer.ticked(tick)
         for need in tick.loads:
             self._worker.submit(
                 partial(self._loaded, need), getattr(self.store, need.method), *need.arguments
@@ -295,11 +318,14 @@ class Node:
         self._let_out(self._pipeline.ready())
         batch = self._pipeline.start()
         if batch is not None:
+            self._commit_began = time.perf_counter()
             self._worker.submit(self._committed, self.store.commit, batch)
         elif self._pipeline.idle:
             self._relieve()
 
     def _committed(self, result: None, error: BaseException | None) -> None:
+        if self._observer is not None:
+            self._observer.committed(time.perf_counter() - self._commit_began, error)
         if isinstance(error, StoreFull):
             log.error("the disk is full: %s", error)
             self._let_out(self._pipeline.failed())

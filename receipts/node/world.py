@@ -396,11 +396,23 @@ class World:
         except KeyError:
             raise Missing(need) from None
 
+    def _absent(self, method: str, *arguments: Any) -> None:
+        """Return if storage has nothing to take into memory either.
+
+        Raises:
+            Missing: It has not been asked, or what it gave has left memory since: it is asked again, because
+                what was found then may have changed in between.
+        """
+        if self.ask(method, *arguments) is not None:
+            need = Need(method, arguments)
+            del self.found[need]
+            raise Missing(need)
+
     def user(self, app: App, name: UserId) -> User | None:
         """An account, None when there is none (removed ones are there, marked so)."""
         user = app.users.get(name)
         if user is None or user.row is None:
-            self.ask("user", app.id, name)
+            self._absent("user", app.id, name)
             return None
         return user
 
@@ -418,13 +430,15 @@ class World:
     def install(self, user: User, name: str) -> Install | None:
         """A stored outbox; None when it is new."""
         found = user.installs.get(name)
-        return found if found is not None else self.ask("install", user.app.id, user.name, name)
+        if found is None:
+            self._absent("install", user.app.id, user.name, name)
+        return found
 
     def find_chat(self, app: App, conversation: ConversationId) -> Chat | None:
         """A conversation, None when there is none."""
         chat = app.chats.get(conversation)
         if chat is None:
-            self.ask("conversation", app.id, conversation)
+            self._absent("conversation", app.id, conversation)
         return chat
 
     def chat(self, session: Session, conversation: ConversationId) -> Chat:
