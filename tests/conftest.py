@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+os.environ["RECEIPTS_FROZEN"] = "1"  # values are frozen in tests; read when `receipts` is first imported
+
+import os
 from typing import Any
 
 import pytest

@@ -21,6 +21,7 @@ from .ranges import EMPTY, Ranges
 from .value import value
 
 __all__ = [
+    "EVENT_TYPES",
     "Body",
     "By",
     "DeliveryMarked",

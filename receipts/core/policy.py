@@ -10,7 +10,17 @@ from .ids import DeviceId, Seq
 from .ranges import Ranges, RangeSet, through
 from .value import value
 
-__all__ = ["GAPS_MAX", "Features", "GroupPolicy", "Limits", "RollUp", "allowed", "held_by_rule"]
+__all__ = [
+    "DAY_MS",
+    "GAPS_MAX",
+    "MINUTE_MS",
+    "Features",
+    "GroupPolicy",
+    "Limits",
+    "RollUp",
+    "allowed",
+    "held_by_rule",
+]
 
 MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS

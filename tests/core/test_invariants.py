@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from attrs import evolve
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -111,6 +112,21 @@ def test_i_03_receipts_that_come_before_their_messages_are_not_lost(world: World
     assert replica(world.kind, early).dump() == world.chat.dump()
 
 
+def test_i_03_what_happened_to_a_message_tells_that_it_was_there() -> None:
+    """I-3: a recall or an expiry that comes before its message raises the head; shared is read too."""
+    for event in (
+        events.MessageRecalled(conversation=DIRECT_ID, seq=3, by="alice"),
+        events.MessagesExpired(conversation=DIRECT_ID, through=3),
+    ):
+        chat = replica(ConversationKind.DIRECT, [event])
+        assert chat.head == 3
+        assert chat.status(3, "bob") is Status.ACKED
+        told = events.ReadMarked(DIRECT_ID, "bob", "", (), (2, 4), (), 0, 1)
+        chat.apply(told)
+        assert chat.members["bob"].read.ranges == (2, 4)
+        assert verify(chat) == []
+
+
 @given(worlds())
 def test_i_04_what_is_told_is_always_new(world: World) -> None:
     """I-4: no seq is read, shared as read, or shared as delivered twice for one member."""
@@ -168,6 +184,25 @@ def test_i_06_what_a_receipt_names_beyond_the_head_is_left_out_of_the_event() ->
     event = decide.read(chat, "bob", through(10), device="phone", by=events.By.CONVERSATION, last=10)
     assert event is not None
     assert (event.read, event.shared, event.held, event.through) == ((1, 2), (1, 2), (1, 2), 1)
+
+
+@given(worlds(), st.integers(-(10**12), 10**12))
+def test_i_07_no_clock_decides_anything(world: World, offset: int) -> None:
+    """I-7: with all times shifted, backwards too, the state is the same but for the times that are shown."""
+
+    def timeless(chat: Conversation) -> object:
+        dumped = chat.dump()
+        for member in dumped["members"].values():
+            member["advances"] = [(version, read) for version, _, read in member["advances"]]
+        for asked in dumped["asked"].values():
+            asked["readers"] = {user: (r[0], r[2]) for user, r in asked["readers"].items()}
+        return dumped
+
+    shifted = [
+        evolve(cast(Any, event), at_ms=event.at_ms * 3 + offset) if hasattr(event, "at_ms") else event
+        for event in world.history
+    ]
+    assert timeless(replica(world.kind, shifted)) == timeless(world.chat)
 
 
 @given(worlds(), st.data())
@@ -698,27 +733,29 @@ def test_i_21_what_closes_gaps_is_never_refused() -> None:
 def test_i_21_no_limit_keeps_a_conversation_from_being_read_to_the_end() -> None:
     """I-17, I-21: with every set full and a line of sharing in between, 'through the head' is taken."""
     chat = _busy(12)
-    for event in (
-        decide.read(chat, "bob", ranges_of([2, 4, 6]), device="phone", gaps_max=3),
-        decide.share(chat, "bob", version=1, read=False, delivered=False),
-        decide.share(chat, "bob", version=2, read=True, delivered=True),
-        decide.accept(chat, "alice", message_id=MessageId(98)),
-        decide.accept(chat, "alice", message_id=MessageId(100)),
-    ):
+    wishes: list[Callable[[], Event | None]] = [
+        lambda: decide.read(chat, "bob", ranges_of([2, 4, 6]), device="phone", gaps_max=3),
+        lambda: decide.share(chat, "bob", version=1, read=False, delivered=False),
+        lambda: decide.share(chat, "bob", version=2, read=True, delivered=True),
+        lambda: decide.accept(chat, "alice", message_id=MessageId(98)),
+        lambda: decide.accept(chat, "alice", message_id=MessageId(100)),
+    ]
+    for wish in wishes:
+        event = wish()
         assert event is not None
         chat.apply(event)
     with pytest.raises(Refused, match="too_many_gaps"):
         decide.read(chat, "bob", (14, 15), device="phone", gaps_max=3)
-    done = decide.read(chat, "bob", through(14), device="phone", gaps_max=3)
+    done = decide.read(chat, "bob", through(chat.head), device="phone", gaps_max=3)
     assert done is not None
     assert done.shared == done.held == (13, 15)
-    assert decide.deliver(chat, "bob", "phone", through(14), gaps_max=3) is not None
+    assert decide.deliver(chat, "bob", "phone", through(chat.head), gaps_max=3) is not None
     chat.apply(done)
     assert chat.unread("bob") == 0
 
 
 def test_a_read_time_is_known_for_the_newest_reads_only() -> None:
-    """When a message was read is kept for the last advances; it is unknown for older, private and gone ones."""
+    """When a message was read is kept for the last advances; for older and gone ones it is not."""
     chat = _busy(40)
     for seq in range(1, 40):
         event = decide.read(chat, "bob", (seq, seq + 1), at_ms=1000 + seq, version=seq)
