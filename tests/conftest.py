@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-
-os.environ["RECEIPTS_FROZEN"] = "1"  # values are frozen in tests; read when `receipts` is first imported
-
-import os
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+os.environ["RECEIPTS_FROZEN"] = "1"  # values are frozen in tests; read when `receipts` is first imported
 
 # `fast` is for every run, `deep` (HYPOTHESIS_PROFILE=deep) for the night. No deadlines: machines are busy.
 settings.register_profile("fast", max_examples=100, deadline=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import random
 import ssl
 import uuid
@@ -22,14 +23,30 @@ import anyio
 import anyio.abc
 
 import transports
-from receipts.core.errors import Code, LocalProtocolError, ReceiptsError, Refused
+from receipts.core.errors import LocalProtocolError, ReceiptsError, Refused
 from receipts.core.events import Body, MessageAccepted, Role
-from receipts.core.ids import ConversationId, Counts, DeviceId, Seq, UserId, direct
+from receipts.core.ids import ConversationId, Counts, DeviceId, Seq, UserId
 from receipts.core.status import Status
-from receipts.wire import commands, updates
+from receipts.wire import commands
 from receipts.wire.commands import Command
 from receipts.wire.limits import FRAME_BYTES_MAX
-from receipts.wire.updates import Accepted, Answer, Badge, Reader, Rejected, Summary
+from receipts.wire.updates import (
+    Accepted,
+    Answer,
+    Badge,
+    Conversations,
+    Device,
+    Devices,
+    Done,
+    Explained,
+    History,
+    Members,
+    Reader,
+    Readers,
+    Rejected,
+    Statuses,
+    Summary,
+)
 
 from .disk import Disk, DiskFailed, rows_of
 from .news import Lagged, MarkRefused, News
@@ -198,8 +215,8 @@ class Connection:
         self._updates_max = updates_max
         self._lagged = 0
         self._handlers: list[tuple[type, Callable[[Any], Any]]] = []
-        self._refused_marks: list[MarkRefused] = []
-        self._flushing = 0
+        self._refused_mark: MarkRefused | None = None  # since the last `flush`
+        self._saving = anyio.Lock()
         self._wake = anyio.Event()
         self._changed = anyio.Event()
         self._failure: Exception | None = None
@@ -225,7 +242,8 @@ class Connection:
             await anyio.to_thread.run_sync(self._load, self._disk)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        self._tasks.start_soon(self._run)
+        self._tasks.start_soon(self._guard, self._run)
+        self._tasks.start_soon(self._guard, self._write)
         if self._wait:
             try:
                 with anyio.fail_after(self._connect_timeout):
@@ -263,43 +281,47 @@ class Connection:
         """Send what is due, save, close. What goes wrong in the block is not wrapped in a group."""
         assert self._tasks is not None
         self._closing = True
-        with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(CLOSE_SECONDS):
+        try:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._last_words()
             self._tasks.cancel_scope.cancel()
             await self._tasks.__aexit__(None, None, None)
+        finally:
+            self._fail_waiters(ConnectionLost("the connection was closed"))
             if self._disk is not None:
-                await anyio.to_thread.run_sync(self._disk.close)
-        self._fail_waiters(ConnectionLost("the connection was closed"))
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._disk.close)
 
     async def _last_words(self) -> None:
-        session = self._session
+        session, link = self._session, self._link
         if session.state is State.LIVE and not session.flushed:
             session.flush(_now_ms())
         frames = await self._save()
         session.close()
-        if frames and self._link is not None:
+        if link is not None and link is self._link:
             try:
-                self._link.send(frames)
+                link.send(frames)
             except (anyio.ClosedResourceError, anyio.BrokenResourceError):
                 pass
-        if self._link is not None:
-            self._link.close()
-            await self._link.wait_closed()
+            link.close()
+            await link.wait_closed()
 
     # -- the link ---------------------------------------------------------------------------------------
 
-    async def _run(self) -> None:
+    async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
+        """A mistake of ours is said to everybody who waits, instead of leaving them waiting."""
         try:
-            while self._session.state is not State.CLOSED:
-                await self._pause()
-                await self._attempt()
-            error = self._session.error
-            if error is not None:
-                self._fail(error)
-        except Exception as error:  # a mistake of ours: say it to everybody who waits, do not hang
+            await task()
+        except Exception as error:
             _log.exception("the client of %s stopped", self._profile.user)
             self._fail(error)
+
+    async def _run(self) -> None:
+        while self._session.state is not State.CLOSED:
+            await self._pause()
+            await self._attempt()
+        if self._session.error is not None:
+            self._fail(self._session.error)
 
     async def _pause(self) -> None:
         at = self._session.reconnect_at
@@ -315,20 +337,21 @@ class Connection:
                 async with transports.connect(
                     self._url, ssl_context=self._ssl_context, frame_bytes_max=_FRAME_BYTES_MAX
                 ) as link:
-                    opening.deadline = float("inf")
+                    opening.deadline = math.inf
                     session.link_opened(_now_ms(), password=self._password, token=token)
                     self._link = link
                     await self._talk(link)
             if opening.cancelled_caught:
                 reason = f"{self._url} did not answer within {self._connect_timeout} s"
-        except OSError as error:
+        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
             reason = f"{self._url}: {error}"
-            if self._wait and session.welcome is None and session.replica.token is None:
+            if self._wait and session.welcome is None:  # somebody waits to hear just that
                 self._fail(error)
         finally:
             self._link = None
         session.link_lost(_now_ms(), reason)
         self._hand_out()
+        self._wake.set()
 
     async def _login_token(self) -> str | None:
         if self._token is None or isinstance(self._token, str):
@@ -337,51 +360,43 @@ class Connection:
         return await made if inspect.isawaitable(made) else made
 
     async def _talk(self, link: transports.Link) -> None:
-        """Carry frames until the link ends."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._write, link)
-            try:
-                while True:
-                    frames = await link.receive()
-                    self._session.receive_frames(frames, _now_ms())
-                    self._hand_out()
-                    if not self._push(link):
-                        break
-            except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
-                pass
-            tasks.cancel_scope.cancel()
-        if self._session.broken is not None:
-            link.abort()
-        if self._disk is not None:
-            await self._save()
-
-    def _push(self, link: transports.Link) -> bool:
-        """Send what is due, at once if nothing has to be saved before. Returns whether to go on."""
+        """Take in what the node sends until the link ends."""
         session = self._session
-        if session.state is State.CLOSED or session.broken is not None:
-            return False
+        try:
+            self._push(link)
+            while session.state is not State.CLOSED and session.broken is None:
+                frames = await link.receive()
+                session.receive_frames(frames, _now_ms())
+                self._hand_out()
+                self._push(link)
+        except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
+            pass
+        if session.broken is not None:
+            link.abort()
+
+    def _push(self, link: transports.Link) -> None:
+        """Send what is due: at once, or after the writer has saved what it promises."""
         if self._disk is None:
-            frames = session.take_frames(_now_ms())
+            frames = self._session.take_frames(_now_ms())
             if frames:
                 link.send(frames)
         self._wake.set()
-        return True
 
-    async def _write(self, link: transports.Link) -> None:
-        """Send what becomes due with time, and what has to be saved first."""
+    async def _write(self) -> None:
+        """Save what has to outlive the process, and send what was promised by that or is due by now."""
         session = self._session
         while True:
             self._wake = anyio.Event()
             session.timer(_now_ms())
-            if session.broken is not None:
+            link = self._link
+            if session.broken is not None and link is not None:
                 link.abort()
-                return
             frames = await self._save()
-            if frames:
+            if frames and link is not None and link is self._link:  # else they belong to a link that is gone
                 try:
                     link.send(frames)
                 except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                    return
+                    pass  # the receiving task finds out too
             await self._sleep_until(session.wake_at)
 
     async def _sleep_until(self, at: int | None) -> None:
@@ -395,12 +410,19 @@ class Connection:
         """Frames to send, once what they promise is on disk."""
         if self._disk is None:
             return self._session.take_frames(_now_ms())
-        changes = self._session.take_changes()
-        frames = self._session.take_frames(_now_ms())
-        if changes is not None:
-            rows = rows_of(changes)
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._disk.commit, rows)
+        async with self._saving:
+            changes = self._session.take_changes()
+            frames = self._session.take_frames(_now_ms())
+            if changes is not None:
+                rows = rows_of(changes)
+                try:
+                    with anyio.CancelScope(shield=True):
+                        await anyio.to_thread.run_sync(self._disk.commit, rows)
+                except DiskFailed as error:
+                    self._fail(error)
+                    if self._link is not None:
+                        self._link.abort()
+                    return []
         return frames
 
     # -- handing out --------------------------------------------------------------------------------------
@@ -412,8 +434,8 @@ class Connection:
                 waiter.answer = answer
                 waiter.event.set()
         for update in self._session.take_news():
-            if isinstance(update, MarkRefused) and self._flushing:
-                self._refused_marks.append(update)
+            if isinstance(update, MarkRefused):
+                self._refused_mark = update
             if len(self._updates) >= self._updates_max:
                 self._updates.popleft()
                 self._lagged += 1
@@ -503,7 +525,7 @@ class Connection:
             raise ReceiptsError(f"the node answered with {type(answer).__name__} instead of {kind.__name__}")
         return answer
 
-    # -- state ----------------------------------------------------------------------------------------------
+    # -- state -----------------------------------------------------------------------------------------
 
     @property
     def user(self) -> UserId:
@@ -565,7 +587,7 @@ class Connection:
         """Who is known here to have answered a message that asked, the first one first."""
         return self._session.readers(self.conversation(conversation), seq)
 
-    # -- news -------------------------------------------------------------------------------------------------
+    # -- news ------------------------------------------------------------------------------------------
 
     async def updates(self) -> AsyncIterator[News]:
         """What happens, from the moment the connection was made, each update once.
@@ -606,7 +628,7 @@ class Connection:
             self._check()
             await self._changed.wait()
 
-    # -- messages ---------------------------------------------------------------------------------------------
+    # -- messages --------------------------------------------------------------------------------------
 
     async def send(
         self,
@@ -648,25 +670,25 @@ class Connection:
     async def recall(self, conversation: str, seq: Seq) -> None:
         """Take a message back."""
         name = self.conversation(conversation)
-        await self._ask(lambda rid: commands.RecallMessage(rid=rid, conversation=name, seq=seq), updates.Done)
+        await self._ask(lambda rid: commands.RecallMessage(rid=rid, conversation=name, seq=seq), Done)
 
     async def clear(self, conversation: str, through: Seq | None = None) -> None:
         """Empty the conversation for this user alone, up to and including `through` (the newest one here)."""
         name = self.conversation(conversation)
         last = self._session.replica.last(name) if through is None else through
         await self._ask(
-            lambda rid: commands.ClearConversation(rid=rid, conversation=name, through=last), updates.Done
+            lambda rid: commands.ClearConversation(rid=rid, conversation=name, through=last), Done
         )
 
-    async def fetch_history(self, conversation: str, *, before: Seq = 0, limit: int = 50) -> updates.History:
+    async def fetch_history(self, conversation: str, *, before: Seq = 0, limit: int = 50) -> History:
         """Older messages from the node, rising; `before` is exclusive, 0 begins at the head."""
         name = self.conversation(conversation)
         return await self._ask(
             lambda rid: commands.FetchHistory(rid=rid, conversation=name, before=before, limit=limit),
-            updates.History,
+            History,
         )
 
-    # -- receipts -----------------------------------------------------------------------------------------------
+    # -- receipts --------------------------------------------------------------------------------------
 
     async def read(self, conversation: str, through: Seq | None = None) -> None:
         """Everything up to and including `through` was on screen (the newest message here when left out).
@@ -715,29 +737,22 @@ class Connection:
         """Send receipts now, and wait until the node has all of them.
 
         Raises:
-            Refused: The node refused one of them for good; the others went through.
+            Refused: Since the last time the node has refused one for good; the others went through.
         """
         self._check()
-        self._flushing += 1
-        try:
-            while not self._session.flushed:
-                self._check()
-                self._session.flush(_now_ms())
-                self._go()
-                await self._changed.wait()
-        finally:
-            self._flushing -= 1
-        if self._refused_marks:
-            refused = self._refused_marks.pop()
-            self._refused_marks.clear()
+        while not self._session.flushed:
+            self._session.flush(_now_ms())
+            self._go()
+            await self._changed.wait()
+            self._check()
+        refused, self._refused_mark = self._refused_mark, None
+        if refused is not None:
             raise Refused(refused.code, refused.reason)
 
     async def mark_unread(self, conversation: str, *, from_seq: Seq | None = None) -> None:
         """Count the conversation as unread again: by a flag, or from a message on (inclusive)."""
         name = self.conversation(conversation)
-        await self._ask(
-            lambda rid: commands.MarkUnread(rid=rid, conversation=name, from_seq=from_seq), updates.Done
-        )
+        await self._ask(lambda rid: commands.MarkUnread(rid=rid, conversation=name, from_seq=from_seq), Done)
 
     async def set_sharing(
         self,
@@ -750,15 +765,15 @@ class Connection:
         name = self.conversation(conversation) if conversation is not None else None
         await self._ask(
             lambda rid: commands.SetSharing(rid=rid, delivered=delivered, read=read, conversation=name),
-            updates.Done,
+            Done,
         )
 
     async def mute(self, conversation: str, muted: bool = True) -> None:
         """Badge a conversation apart, or no longer."""
         name = self.conversation(conversation)
-        await self._ask(lambda rid: commands.SetMuted(rid=rid, conversation=name, muted=muted), updates.Done)
+        await self._ask(lambda rid: commands.SetMuted(rid=rid, conversation=name, muted=muted), Done)
 
-    # -- groups -------------------------------------------------------------------------------------------------
+    # -- groups ----------------------------------------------------------------------------------------
 
     async def create_group(
         self,
@@ -785,7 +800,7 @@ class Connection:
             lambda rid: commands.CreateGroup(
                 rid=rid, conversation=group, name=name, members=users, description=description
             ),
-            updates.Done,
+            Done,
         )
         return group
 
@@ -793,14 +808,14 @@ class Connection:
         """Let users in, from the next message on."""
         named = tuple(users)
         await self._ask(
-            lambda rid: commands.AddMembers(rid=rid, conversation=conversation, users=named), updates.Done
+            lambda rid: commands.AddMembers(rid=rid, conversation=conversation, users=named), Done
         )
 
     async def remove_members(self, conversation: str, users: Iterable[UserId]) -> None:
         """Put users out of a group."""
         named = tuple(users)
         await self._ask(
-            lambda rid: commands.RemoveMembers(rid=rid, conversation=conversation, users=named), updates.Done
+            lambda rid: commands.RemoveMembers(rid=rid, conversation=conversation, users=named), Done
         )
 
     async def leave(self, conversation: str) -> None:
@@ -811,7 +826,7 @@ class Connection:
         """Make a member admin or plain member; `Role.OWNER` hands the group over."""
         await self._ask(
             lambda rid: commands.SetRole(rid=rid, conversation=conversation, user=user, role=role),
-            updates.Done,
+            Done,
         )
 
     async def rename(
@@ -822,67 +837,65 @@ class Connection:
             lambda rid: commands.ChangeGroup(
                 rid=rid, conversation=conversation, name=name, description=description
             ),
-            updates.Done,
+            Done,
         )
 
     async def dissolve(self, conversation: str) -> None:
         """End a group for everybody."""
-        await self._ask(lambda rid: commands.DissolveGroup(rid=rid, conversation=conversation), updates.Done)
+        await self._ask(lambda rid: commands.DissolveGroup(rid=rid, conversation=conversation), Done)
 
-    # -- questions ------------------------------------------------------------------------------------------------
+    # -- questions -------------------------------------------------------------------------------------
 
-    async def readers(
-        self, conversation: str, seq: Seq, *, after: UserId = "", limit: int = 200
-    ) -> updates.Readers:
+    async def readers(self, conversation: str, seq: Seq, *, after: UserId = "", limit: int = 200) -> Readers:
         """Who has read a message that asked, when, with what words, and who has not: a page, by name."""
         name = self.conversation(conversation)
         return await self._ask(
             lambda rid: commands.ListReaders(rid=rid, conversation=name, seq=seq, after=after, limit=limit),
-            updates.Readers,
+            Readers,
         )
 
-    async def ask_status(self, conversation: str, seqs: Iterable[Seq]) -> updates.Statuses:
-        """How far messages came, member by member, as the node knows it, with the reason where it does not."""
+    async def ask_status(self, conversation: str, seqs: Iterable[Seq]) -> Statuses:
+        """How far messages came, member by member, as the node knows it, or why it does not."""
         name = self.conversation(conversation)
         named = tuple(seqs)
         return await self._ask(
-            lambda rid: commands.GetStatus(rid=rid, conversation=name, seqs=named), updates.Statuses
+            lambda rid: commands.GetStatus(rid=rid, conversation=name, seqs=named), Statuses
         )
 
-    async def explain(self, conversation: str, *, after: Seq = 0, limit: int = 100) -> updates.Explained:
+    async def explain(self, conversation: str, *, after: Seq = 0, limit: int = 100) -> Explained:
         """The messages behind the node's unread count: a page."""
         name = self.conversation(conversation)
         return await self._ask(
             lambda rid: commands.ExplainUnread(rid=rid, conversation=name, after=after, limit=limit),
-            updates.Explained,
+            Explained,
         )
 
-    async def list_conversations(self, *, cursor: str = "", limit: int = 20) -> updates.Conversations:
+    async def list_conversations(self, *, cursor: str = "", limit: int = 20) -> Conversations:
         """The node's conversation list with its counts: a page, the latest first."""
         return await self._ask(
             lambda rid: commands.ListConversations(rid=rid, cursor=cursor, limit=limit),
-            updates.Conversations,
+            Conversations,
         )
 
-    async def members(self, conversation: str, *, after: UserId = "", limit: int = 100) -> updates.Members:
+    async def members(self, conversation: str, *, after: UserId = "", limit: int = 100) -> Members:
         """A group and its current members: a page, by name."""
         return await self._ask(
             lambda rid: commands.ListMembers(rid=rid, conversation=conversation, after=after, limit=limit),
-            updates.Members,
+            Members,
         )
 
     async def server_badge(self) -> Badge:
         """Unread over all conversations as the node counts."""
         return await self._ask(lambda rid: commands.GetBadge(rid=rid), Badge)
 
-    async def devices(self) -> tuple[updates.Device, ...]:
+    async def devices(self) -> tuple[Device, ...]:
         """The user's devices, by name."""
-        found = await self._ask(lambda rid: commands.ListDevices(rid=rid), updates.Devices)
+        found = await self._ask(lambda rid: commands.ListDevices(rid=rid), Devices)
         return found.items
 
     async def log_out(self, device: DeviceId) -> None:
         """Forget a device of this user; its session ends."""
-        await self._ask(lambda rid: commands.LogOutDevice(rid=rid, device=device), updates.Done)
+        await self._ask(lambda rid: commands.LogOutDevice(rid=rid, device=device), Done)
 
     async def change_password(self, old: str, new: str) -> None:
         """Tokens given before become void; other sessions are ended.
@@ -890,7 +903,7 @@ class Connection:
         Raises:
             Refused: Also when the link is cut before the answer: it may have been changed or not.
         """
-        await self._ask(lambda rid: commands.ChangePassword(rid=rid, old=old, new=new), updates.Done)
+        await self._ask(lambda rid: commands.ChangePassword(rid=rid, old=old, new=new), Done)
         if self._password is not None:
             self._password = new
 

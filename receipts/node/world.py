@@ -10,7 +10,7 @@ PURE: no clock (`World.now_ms` arrives), no chance, no I/O.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from receipts.core.conversation import Conversation
@@ -126,18 +126,28 @@ class Tick:
 class Install:
     """A stored outbox of a client: what it sent."""
 
-    __slots__ = ("highest", "key", "recent")
+    __slots__ = ("highest", "key", "recent", "ticks")
 
     def __init__(self, key: int, highest: int) -> None:
         self.key = key
         self.highest = highest
         """The highest number of a send; anything above is new without asking storage."""
-        self.recent: dict[int, rows.Sent | None] = {}
-        """Answers at hand by number, those not committed yet among them; bounded by `SENT_RECENT`."""
+        self.recent: dict[int, rows.Sent] = {}
+        """Answers at hand by number: all that storage does not have yet, and the newest of the others."""
+        self.ticks: deque[tuple[int, int]] = deque()
+        """(tick, number) of `recent`, in order."""
+
+    def remember(self, sent: rows.Sent, tick: int, committed_tick: int) -> None:
+        """Keep the answer to a send; let go of old ones that storage can give."""
+        self.recent[sent.number] = sent
+        ticks = self.ticks
+        ticks.append((tick, sent.number))
+        while len(ticks) > SENT_RECENT and ticks[0][0] <= committed_tick:
+            del self.recent[ticks.popleft()[1]]
 
 
 SENT_RECENT = 256
-"""Sends per outbox whose answer stays at hand; more than are ever in flight."""
+"""Sends per outbox whose answer stays at hand once it is durable; more than are usually in flight."""
 
 
 class Session:
@@ -214,7 +224,18 @@ class Session:
 class User:
     """A user who has a session or was looked up: account as stored, and who is there."""
 
-    __slots__ = ("app", "buckets", "devices", "installs", "name", "row", "sessions", "told", "touched_tick")
+    __slots__ = (
+        "app",
+        "buckets",
+        "devices",
+        "installs",
+        "name",
+        "owed",
+        "row",
+        "sessions",
+        "told",
+        "touched_tick",
+    )
 
     def __init__(self, app: App, name: UserId) -> None:
         self.app = app
@@ -229,6 +250,8 @@ class User:
         self.touched_tick = 0
         self.told = False
         """Whether group receipts were told live, so that a summary need not begin before now."""
+        self.owed = False
+        """Whether there may be a summary that was not acknowledged: it has to come again."""
 
     def online(self, device: DeviceId) -> Session | None:
         for session in self.sessions:
@@ -264,6 +287,8 @@ class Chat:
         "pair",
         "recent",
         "row_touched",
+        "seated",
+        "stored_through",
         "touched_tick",
         "unfolded",
         "used_ms",
@@ -277,7 +302,11 @@ class Chat:
         self.pair = direct_members(conversation.id)
         """The two users, None for a group."""
         self.recent: dict[Seq, Info] = {}
-        """The newest `rows.RECENT` messages."""
+        """The newest `rows.RECENT` messages, and all that storage does not have yet; rising."""
+        self.stored_through: Seq = conversation.head
+        """Storage has the messages up to and including this one."""
+        self.seated: list[UserId] | None = None
+        """Who is in it now, once that was asked; only of groups."""
         self.folded_through: Seq = conversation.head
         self.unfolded: set[UserId] = set()
         """Authors since then, whose marks storage does not have."""
@@ -295,15 +324,22 @@ class Chat:
         self.used_ms = 0
 
     def remember(self, seq: Seq, info: Info) -> None:
-        self.recent[seq] = info
-        if len(self.recent) > rows.RECENT:
-            self.recent.pop(seq - rows.RECENT, None)
+        recent = self.recent
+        recent[seq] = info
+        while len(recent) > rows.RECENT:
+            oldest = next(iter(recent))
+            if oldest > self.stored_through:
+                break
+            del recent[oldest]
 
     def members(self) -> list[UserId]:
-        """Who is in it now."""
+        """Who is in it now; not to be changed. Kept until somebody joins or leaves: a group of thousands is
+        not gone through for every message."""
         if self.pair is not None:
             return list(self.pair)
-        return [user for user, member in self.conversation.members.items() if member.joined]
+        if self.seated is None:
+            self.seated = [user for user, member in self.conversation.members.items() if member.joined]
+        return self.seated
 
     def role(self, user: UserId) -> Role:
         known = self.conversation.members[user].registers.get(Register.ROLE)
@@ -317,7 +353,7 @@ class Chat:
 class App:
     """A tenant."""
 
-    __slots__ = ("chats", "features", "id", "limits", "users")
+    __slots__ = ("chats", "features", "id", "limits", "strangers", "users")
 
     def __init__(self, app: AppId, features: Features, limits: Limits) -> None:
         self.id = app
@@ -325,6 +361,25 @@ class App:
         self.limits = limits
         self.users: dict[UserId, User] = {}
         self.chats: dict[ConversationId, Chat] = {}
+        self.strangers: dict[UserId, dict[str, Bucket]] = {}
+        """Login attempts under names that nobody has: limited like any others, or the difference would tell
+        which names exist."""
+
+    def buckets_of(self, name: UserId) -> dict[str, Bucket]:
+        """What counts the calls made under a name, whether there is such a user or not."""
+        user = self.users.get(name)
+        if user is not None:
+            return user.buckets
+        found = self.strangers.get(name)
+        if found is None:
+            found = self.strangers[name] = {}
+            if len(self.strangers) > STRANGERS_MAX:
+                del self.strangers[next(iter(self.strangers))]
+        return found
+
+
+STRANGERS_MAX = 10_000
+"""Names without a user whose login attempts are counted; beyond it the oldest is forgotten: about 3 MiB."""
 
 
 class World:
@@ -349,12 +404,15 @@ class World:
         """When the next group receipts expire."""
         self.sweep_ms = 0
         self.next_retention_ms = 0
-        self.retention_asked_ms = 0
         self.evicted_ms = 0
         self.committed_tick = meta.tick
-        """The last tick that is durable."""
+        """The last tick that storage knows of."""
+        self.released_tick = meta.tick
+        """The last tick whose outbox was let out: this one and all before it are durable, or change nothing."""
         self.found: dict[Need, Any] = {}
         """What was loaded for the command that runs now."""
+        self.restores: list[Callable[[], object]] = []
+        """How to undo what has no rows in memory to be loaded again, since the last collected batch."""
         # touched since the last collected batch
         self.touched_chats: set[Chat] = set()
         self.touched_users: set[User] = set()
@@ -407,6 +465,28 @@ class World:
             need = Need(method, arguments)
             del self.found[need]
             raise Missing(need)
+
+    def all_of(self, app: App, names: Iterable[ConversationId]) -> list[Chat]:
+        """Conversations of an app, those that there are; what is missing is asked for at once."""
+        chats: list[Chat] = []
+        needs: list[Need] = []
+        for name in names:
+            try:
+                chat = self.find_chat(app, name)
+            except Missing as missing:
+                needs += missing.needs
+            else:
+                if chat is not None:
+                    chats.append(chat)
+        if needs:
+            raise Missing(*needs)
+        return chats
+
+    def chats_of(self, app: App, user: UserId) -> list[Chat]:
+        """All conversations that a user was ever a member of, those that storage does not have yet included."""
+        stored = self.ask("conversations_of", app.id, user)
+        new = [name for name, chat in app.chats.items() if user in chat.conversation.members]
+        return self.all_of(app, dict.fromkeys([*stored, *new]))
 
     def user(self, app: App, name: UserId) -> User | None:
         """An account, None when there is none (removed ones are there, marked so)."""
@@ -509,10 +589,16 @@ class World:
 
     def info(self, chat: Chat, seq: Seq) -> Info | None:
         """What receipts ask about a message; None when there is none (any more)."""
-        found = chat.recent.get(seq)
-        if found is None and 1 <= seq <= chat.conversation.head:
-            for row in self.ask("messages", chat.key, (seq,)):
-                found = Info(row.author, MessageId(row.message_id), row.at_ms, bool(row.asks))
+        return self.infos(chat, (seq,))[seq]
+
+    def infos(self, chat: Chat, seqs: Iterable[Seq]) -> dict[Seq, Info | None]:
+        """`info` of several, asked for at once."""
+        found: dict[Seq, Info | None] = {seq: chat.recent.get(seq) for seq in seqs}
+        floor, head = chat.conversation.expired_through, chat.conversation.head
+        away = tuple(seq for seq, info in found.items() if info is None and floor < seq <= head)
+        if away:
+            for row in self.ask("messages", chat.key, away):
+                found[row.seq] = Info(row.author, MessageId(row.message_id), row.at_ms, bool(row.asks))
         return found
 
     # -- changing
@@ -527,6 +613,7 @@ class World:
     def touch_member(self, chat: Chat, user: UserId, shared: bool) -> None:
         """A member's periods or role changed (shared), or mute, sharing, floor or mark (not shared)."""
         chat.members_touched.add(user)
+        chat.seated = None
         if shared:
             chat.member_ticks[user] = self.tick_number
         self.touch(chat)

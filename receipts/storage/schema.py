@@ -15,10 +15,24 @@ from typing import TypeAlias
 
 from .base import StoreCorrupt
 
-__all__ = ["APPLICATION_ID", "LATEST", "MIGRATIONS", "Migration", "check", "identify", "migrate"]
+__all__ = [
+    "APPLICATION_ID",
+    "HEADER_BYTES",
+    "LATEST",
+    "MIGRATIONS",
+    "QUICK_CHECK_PAGES_MAX",
+    "WAY_OUT",
+    "Migration",
+    "check",
+    "identify",
+    "migrate",
+]
 
 APPLICATION_ID = 0x52435054
 """'RCPT', in the header of the file: what `file` and we tell our databases by."""
+
+HEADER_BYTES = 100
+"""Every SQLite file that is not empty has at least its header."""
 
 Migration: TypeAlias = tuple[str, ...]
 """Statements that take the schema from the version before to the next one, in one transaction."""
@@ -176,6 +190,7 @@ WAY_OUT = (
     "restore the directory from a backup, look at the damage with `receipts verify`, or move the directory "
     "away to begin anew"
 )
+"""What an operator can do about damage; ends every message about it."""
 
 
 def identify(db: sqlite3.Connection) -> int:

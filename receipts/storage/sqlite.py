@@ -58,10 +58,12 @@ LOCK_NAME = "receipts.lock"
 CACHE_KIB = 32 * 1024
 """Room for the inner pages of some 10 million messages and the leaves that are written now."""
 
-CHECKPOINT_PAGES = 4000
-"""16 MiB of log before its pages are copied home: pages written many times are copied once."""
+CHECKPOINT_PAGES = 16_000
+"""64 MiB of log before its pages are copied home: pages written many times are copied once. Against 16 MiB it
+saves a sixth of the CPU of commits to a thousand conversations; what it costs is a tenth of a second after a
+crash, to read the log."""
 
-LOG_BYTES_KEPT = 64 * 1024 * 1024
+LOG_BYTES_KEPT = 128 * 1024 * 1024
 """The log file shrinks to this after a large transaction made it larger."""
 
 BUSY_SECONDS = 10.0
@@ -212,7 +214,11 @@ class SQLiteStore(PagedStore):
             raise
 
     def _open(self, new: MetaRow) -> MetaRow:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        size = os.fstat(descriptor).st_size
+        os.close(descriptor)
+        if 0 < size < schema.HEADER_BYTES:  # SQLite would take it for empty
+            raise StoreCorrupt(f"the file is too short to be a database: {schema.WAY_OUT}")
         # One thread at a time uses a store, but not always the same one.
         db = sqlite3.connect(
             self.path,
@@ -270,7 +276,11 @@ class SQLiteStore(PagedStore):
     def problems(self, limit: int = 100) -> list[str]:
         """Read the whole file and say what is damaged, in SQLite's words; empty when it is sound. Takes
         seconds per gigabyte."""
-        return [text for (text,) in self._rows(f"PRAGMA integrity_check({int(limit)})") if text != "ok"]
+        try:
+            found = self._rows(f"PRAGMA integrity_check({int(limit)})")
+        except StoreCorrupt as error:  # so damaged that the check itself stumbled
+            return [str(error)]
+        return [text for (text,) in found if text != "ok"]
 
     # -- writing ----------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ def group(writer: Writer, *users: str) -> int:
     return key
 
 
-# -- life -----------------------------------------------------------------------------------------------------
+# -- life -----------------------------------------------------------------------------------------------
 
 
 def test_new_store_begins_with_the_counters_it_was_given(store: Store) -> None:
@@ -106,7 +106,7 @@ def tell_a_story(writer: Writer) -> None:
     writer.commit()
 
 
-# -- rows -----------------------------------------------------------------------------------------------------
+# -- rows -----------------------------------------------------------------------------------------------
 
 
 def test_empty_store_knows_nothing(store: Store) -> None:
@@ -275,7 +275,7 @@ def test_conversations_of_a_user_by_key(store: Store, writer: Writer) -> None:
     assert store.all_conversations(1, 1) == [(2, APP, "a~b")]
 
 
-# -- messages -------------------------------------------------------------------------------------------------
+# -- messages -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", ["", "text", "ünïcödé \N{GRINNING FACE}", b"", b"\x00\xff", "x" * 300_000])
@@ -368,7 +368,7 @@ def test_head_at_a_tick(store: Store, writer: Writer) -> None:
 
 
 def test_sends_are_found_again(store: Store, writer: Writer) -> None:
-    """What became of a send is known by its install and number; the highest number is told with the install."""
+    """What became of a send is known by install and number; the highest number comes with the install."""
     install = writer.install("a", "i")
     other = writer.install("b", "i")
     writer.conversation(GROUP, "a", "b")
@@ -396,7 +396,7 @@ def test_recalled_send_is_still_known(store: Store, writer: Writer) -> None:
     assert sent.seq == 1
 
 
-# -- all or nothing ---------------------------------------------------------------------------------------------
+# -- all or nothing -------------------------------------------------------------------------------------
 
 
 def test_number_cannot_be_used_twice(store: Store, writer: Writer) -> None:
@@ -474,7 +474,7 @@ def test_empty_batch_moves_the_counters(store: Store, writer: Writer) -> None:
     assert page.tick == writer.meta.tick == 1
 
 
-# -- group receipts ---------------------------------------------------------------------------------------------
+# -- group receipts -------------------------------------------------------------------------------------
 
 
 def test_asked_between(store: Store, writer: Writer) -> None:
@@ -555,7 +555,7 @@ def test_statistics(store: Store, writer: Writer) -> None:
     assert store.statistics("other", "a", 0) == []
 
 
-# -- retention --------------------------------------------------------------------------------------------------
+# -- retention ------------------------------------------------------------------------------------------
 
 
 def test_due_messages(store: Store, writer: Writer) -> None:
