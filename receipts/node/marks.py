@@ -6,6 +6,8 @@ a read over the limit stays with the client, where it merges with later ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from receipts.core import decide
 from receipts.core.errors import Code, Refused
 from receipts.core.events import By, ReadMarked
@@ -25,16 +27,29 @@ __all__ = ["ack_delivered", "devices_since", "mark_unread", "read_conversation",
 def ack_delivered(world: World, session: Session, command: commands.AckDelivered) -> None:
     """What the device owes for reliable delivery is the delivery receipt (R2)."""
     chat = world.chat(session, command.conversation)
-    user, app = session.user, session.app
-    rule = app.features.roll_up
+    since = _since(world, session, chat)
+    _deliver(world, session, chat, command.ranges, command.share, since)
+    _answer_head(world, session, chat, command.rid, command.ranges[-1] - 1 if command.ranges else 0)
+
+
+def _deliver(
+    world: World,
+    session: Session,
+    chat: Chat,
+    ranges: Ranges,
+    share: bool,
+    since: Mapping[DeviceId, Seq] | None,
+) -> None:
+    app, user = session.app, session.user
+    features = app.features
     event = decide.deliver(
         chat.conversation,
         user.name,
         session.device,
-        command.ranges,
-        sharing=command.share and app.features.delivery_receipts,
-        rule=rule,
-        since=devices_since(world, chat, user) if rule is RollUp.ALL else None,
+        ranges,
+        sharing=share and features.delivery_receipts,
+        rule=features.roll_up,
+        since=since,
         gaps_max=app.limits.gaps_max,
     )
     if event is not None:
@@ -42,7 +57,12 @@ def ack_delivered(world: World, session: Session, command: commands.AckDelivered
         world.touch_marks(chat, user.name, bool(event.shared))
         if event.shared and chat.pair is not None:
             _tell_delivered(world, chat, user, event.shared)
-    _answer_head(world, session, chat, command.rid, command.ranges[-1] - 1 if command.ranges else 0)
+
+
+def _since(world: World, session: Session, chat: Chat) -> dict[DeviceId, Seq] | None:
+    """What the rule 'all' asks about the user's devices; looked up before anything changes."""
+    rule = session.app.features.roll_up
+    return devices_since(world, chat, session.user) if rule is RollUp.ALL else None
 
 
 def _tell_delivered(world: World, chat: Chat, user: User, shared: Ranges) -> None:
@@ -59,6 +79,7 @@ def _tell_delivered(world: World, chat: Chat, user: User, shared: Ranges) -> Non
 def read_conversation(world: World, session: Session, command: commands.ReadConversation) -> None:
     """One frame for all unread (R3)."""
     chat = world.chat(session, command.conversation)
+    since = _since(world, session, chat) if chat.pair is None else None
     take(session.user.buckets, "marks", session.app.limits, world.now_ms)
     if command.through > 0:
         _read(
@@ -70,6 +91,7 @@ def read_conversation(world: World, session: Session, command: commands.ReadConv
             By.CONVERSATION,
             command.through,
             command.mark_version,
+            since,
         )
     _answer_head(world, session, chat, command.rid, command.through)
 
@@ -99,12 +121,13 @@ def read_messages(world: World, session: Session, command: commands.ReadMessages
         raise Refused(Code.NOT_A_MEMBER, f"you are no longer in {chat.id!r}")
     elif command.share and conversation.members[name].sharing.read:
         answers, refused = _judge_answers(world, session, chat, wanted, content)
+    since = _since(world, session, chat) if chat.pair is None else None
     take(session.user.buckets, "marks", limits, world.now_ms)
-    for seq in answers:
-        _answer(world, session, chat, seq, content or "")
     wanted = RangeSet(ranges_of(seq for seq, _ in refused)).missing(wanted)
     if wanted:
-        _read(world, session, chat, wanted, command.share, By.MESSAGES, 0, command.mark_version)
+        _read(world, session, chat, wanted, command.share, By.MESSAGES, 0, command.mark_version, since)
+    for seq in answers:
+        _answer(world, session, chat, seq, content or "")
     if own:
         why = Refused(Code.OWN_MESSAGE, "a message is not read by its author; leave it out")
         world.reject(session, command.rid, why, conversation=chat.id, ranges=own)
@@ -206,6 +229,7 @@ def _read(
     by: By,
     last: Seq,
     mark_version: int,
+    since: Mapping[DeviceId, Seq] | None,
 ) -> None:
     conversation = chat.conversation
     user = session.user
@@ -229,6 +253,8 @@ def _read(
         world.touch_marks(chat, name, bool(event.shared))
         _tell_read(world, session, chat, event)
     member = conversation.members[name]
+    if chat.pair is None and share and member.sharing.read:
+        _deliver(world, session, chat, ranges, True, since)  # what is read in a group was delivered to it
     if member.unread_mark:
         _unmark(world, session, chat, ranges, mark_version)
 
