@@ -6,8 +6,8 @@ imports no event loop, no transport, no database.
     import receipts
     chat = receipts.Conversation.between("alice", "bob")
 
-`receipts.events`, `receipts.decide`, `receipts.commands` and `receipts.updates` are vocabularies to import
-as modules; `receipts.connect` is the client; `receipts.Node` is the server.
+`receipts.events`, `receipts.decide`, `receipts.commands`, `receipts.updates` and `receipts.news` are
+vocabularies to import as modules; `receipts.connect` is the client; `receipts.Node` is the server.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from receipts.client import ReadingPolicy, connect
+    from receipts.client import news
+    from receipts.client.connection import Connection, ConnectionLost, connect
+    from receipts.client.reading import ReadingPolicy
     from receipts.core import decide, events
     from receipts.core.conversation import Conversation, join
     from receipts.core.errors import (
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Code": "core.errors",
     "Conversation": "core.conversation",
+    "Connection": "client.connection",
+    "ConnectionLost": "client.connection",
     "ConversationKind": "core.ids",
     "Counts": "core.ids",
     "DecodeError": "core.errors",
@@ -53,7 +57,7 @@ _HOMES = {
     "Node": "node.runner",
     "RangeSet": "core.ranges",
     "Ranges": "core.ranges",
-    "ReadingPolicy": "client",
+    "ReadingPolicy": "client.reading",
     "ReceiptsError": "core.errors",
     "Refused": "core.errors",
     "RemoteProtocolError": "core.errors",
@@ -61,7 +65,7 @@ _HOMES = {
     "SQLiteStore": "storage.sqlite",
     "Status": "core.status",
     "Unknown": "core.status",
-    "connect": "client",
+    "connect": "client.connection",
     "direct": "core.ids",
     "explain": "core.explain",
     "join": "core.conversation",
@@ -72,11 +76,14 @@ _MODULES = {
     "commands": "wire.commands",
     "decide": "core.decide",
     "events": "core.events",
+    "news": "client.news",
     "updates": "wire.updates",
 }
 
 __all__ = [
     "Code",
+    "Connection",
+    "ConnectionLost",
     "Conversation",
     "ConversationKind",
     "Counts",
@@ -106,6 +113,7 @@ __all__ = [
     "events",
     "explain",
     "join",
+    "news",
     "repair",
     "updates",
     "verify",

@@ -53,7 +53,7 @@ from .news import Lagged, MarkRefused, News
 from .outbox import Outbox
 from .reading import ReadingPolicy
 from .replica import MESSAGES_MAX, Replica
-from .session import COALESCE_MS, Profile, Session, State
+from .session import COALESCE_MS, Changes, Profile, Session, State
 
 __all__ = ["Connection", "ConnectionLost", "Token", "connect"]
 
@@ -296,13 +296,9 @@ class Connection:
         session, link = self._session, self._link
         if session.state is State.LIVE and not session.flushed:
             session.flush(_now_ms())
-        frames = await self._save()
+        await self._save_and_send()
         session.close()
         if link is not None and link is self._link:
-            try:
-                link.send(frames)
-            except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                pass
             link.close()
             await link.wait_closed()
 
@@ -388,15 +384,9 @@ class Connection:
         while True:
             self._wake = anyio.Event()
             session.timer(_now_ms())
-            link = self._link
-            if session.broken is not None and link is not None:
-                link.abort()
-            frames = await self._save()
-            if frames and link is not None and link is self._link:  # else they belong to a link that is gone
-                try:
-                    link.send(frames)
-                except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                    pass  # the receiving task finds out too
+            if session.broken is not None and self._link is not None:
+                self._link.abort()
+            await self._save_and_send()
             await self._sleep_until(session.wake_at)
 
     async def _sleep_until(self, at: int | None) -> None:
@@ -406,24 +396,33 @@ class Connection:
         with anyio.move_on_after(max(0, at - _now_ms()) / 1000):
             await self._wake.wait()
 
-    async def _save(self) -> list[bytes | str]:
-        """Frames to send, once what they promise is on disk."""
-        if self._disk is None:
-            return self._session.take_frames(_now_ms())
+    async def _save_and_send(self) -> None:
+        """Send what is due, once what it promises is on disk."""
         async with self._saving:
-            changes = self._session.take_changes()
+            # From here to `take_frames` nothing may wait: these are the frames of this link.
+            link = self._link
+            changes = self._session.take_changes() if self._disk is not None else None
             frames = self._session.take_frames(_now_ms())
-            if changes is not None:
-                rows = rows_of(changes)
+            if changes is not None and not await self._commit(changes):
+                return
+            if frames and link is not None and link is self._link:  # else that link is gone, and they with it
                 try:
-                    with anyio.CancelScope(shield=True):
-                        await anyio.to_thread.run_sync(self._disk.commit, rows)
-                except DiskFailed as error:
-                    self._fail(error)
-                    if self._link is not None:
-                        self._link.abort()
-                    return []
-        return frames
+                    link.send(frames)
+                except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+                    pass  # the receiving task finds out too
+
+    async def _commit(self, changes: Changes) -> bool:
+        assert self._disk is not None
+        rows = rows_of(changes)
+        try:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._disk.commit, rows)
+        except DiskFailed as error:
+            self._fail(error)
+            if self._link is not None:
+                self._link.abort()
+            return False
+        return True
 
     # -- handing out --------------------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ against a hash that nothing matches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jwt
 
 from receipts.core import decide
@@ -28,6 +30,7 @@ __all__ = [
     "link_lost",
     "list_devices",
     "log_out_device",
+    "part",
     "password_checked",
     "password_hashed",
     "set_sharing",
@@ -40,6 +43,7 @@ DUMMY_HASH = (
 """Well-formed, of nobody's password."""
 
 TOKEN_ALGORITHM = "HS256"
+CLIENT_CHARACTERS_KEPT = 200
 SEEN_EVERY_MS = 60 * MINUTE_MS
 """How exactly a device's last time is stored: forgetting is by the month, a row per login would be waste."""
 
@@ -73,8 +77,7 @@ def hello(world: World, session: Session, command: commands.Hello) -> None:
         assert user is not None
         _log_in(world, session, command, user)
         return
-    if user is not None:
-        take(user.buckets, "logins", app.limits, world.now_ms)
+    take(app.buckets_of(command.user), "logins", app.limits, world.now_ms)
     session.state = "checking"
     known = row.password_hash if row is not None and row.password_hash else DUMMY_HASH
     world.tick.passwords.append(PasswordJob(session, command.password or "", known, command))
@@ -87,7 +90,13 @@ def _check_token(world: World, command: commands.Hello, row: rows.UserRow | None
             command.token,
             world.secret,
             algorithms=[TOKEN_ALGORITHM],
-            options={"verify_exp": False, "require": ["app", "sub", "epoch", "exp"]},
+            # Node time decides, below; the library would look at a clock of its own.
+            options={
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "require": ["app", "sub", "epoch", "exp"],
+            },
         )
     except jwt.InvalidTokenError as error:
         raise Refused(Code.TOKEN_INVALID, "the token is not one of this node's; get a new one") from error
@@ -118,29 +127,30 @@ def _log_in(world: World, session: Session, command: commands.Hello, user: User)
     app = user.app
     install = world.install(user, command.install)
     row = user.devices.get(command.device)
-    known = row is not None and not row.removed
-    if not known:
+    if row is None or row.removed or is_idle(world, user, row):
+        row = None
         _make_room(world, user)
     if install is None:
         install = messages.new_install(world, user, command.install)
-    if not known or row is None or world.now_ms - row.seen_ms > SEEN_EVERY_MS or row.client != command.client:
-        since = row.since_tick if known and row is not None else world.tick_number
+    client = command.client[:CLIENT_CHARACTERS_KEPT]
+    if row is None or world.now_ms - row.seen_ms > SEEN_EVERY_MS or row.client != client:
+        since = row.since_tick if row is not None else world.tick_number
         world.touch_device(
             user,
-            rows.DeviceRow(
-                app.id, user.name, command.device, since, world.now_ms, command.client[:200], removed=False
-            ),
+            rows.DeviceRow(app.id, user.name, command.device, since, world.now_ms, client, removed=False),
         )
     old = user.online(command.device)
     if old is not None:  # the device logged in again: what still limps in on the old link is dropped
-        user.sessions.remove(old)
+        part(world, old)
         world.close(old, Code.REPLACED, "this device has logged in on another link")
     session.app, session.user, session.device = app, user, command.device
     session.install, session.install_name = install, command.install
-    session.login_tick = world.tick_number if world.tick.writes else 0
+    session.login_tick = world.tick_number
     session.delivery = command.delivery and app.features.delivery_receipts
-    session.client = command.client
+    session.client = client
     first = not user.sessions
+    if first:
+        user.told = False
     user.sessions.append(session)
     catchup.begin(world, session, command.resume)
     world.answer(
@@ -166,34 +176,43 @@ def _make_room(world: World, user: User) -> None:
     """A new device: one that was away too long makes room, else the limit stands."""
     limits = user.app.limits
     known = [row for row in user.devices.values() if not row.removed]
-    idle = [
-        row
-        for row in known
-        if world.now_ms - row.seen_ms > limits.device_idle_ms and user.online(row.device) is None
-    ]
+    idle = [row for row in known if is_idle(world, user, row)]
     if len(known) - len(idle) >= limits.devices_max:
         limit = limits.devices_max
         raise Refused(
             Code.TOO_MANY, f"{limit} devices are logged in; log one out first (`LogOutDevice`)", limit=limit
         )
-    for row in idle:
-        world.touch_device(user, row._replace(removed=True))
+    if idle:
+        forget_devices(world, user, [row.device for row in idle])
+
+
+def is_idle(world: World, user: User, row: rows.DeviceRow) -> bool:
+    """Whether a device was away for so long that it is forgotten; when it comes back it is a new one."""
+    away_ms = world.now_ms - row.seen_ms
+    return away_ms > user.app.limits.device_idle_ms and user.online(row.device) is None
 
 
 def link_lost(world: World, session: Session) -> None:
     """The link is gone; what the device is owed waits for its return."""
-    was_in = session.user is not None and session in session.user.sessions
+    part(world, session)
     session.state = "closed"
     world.sessions.discard(session)
-    if not was_in:
-        return
+
+
+def part(world: World, session: Session) -> None:
+    """A session is no longer among its user's: nothing more is pushed to it. What has to be known when the
+    device, or the user, comes back is written down."""
     user = session.user
-    user.sessions.remove(session)
-    if user.sessions:
+    if user is None or session not in user.sessions:
         return
-    if user.row is not None and user.told and user.row.statistics_tick < world.tick_number:
+    user.sessions.remove(session)
+    row = user.devices.get(session.device)
+    if row is not None and not row.removed and world.now_ms - row.seen_ms > SEEN_EVERY_MS:
+        world.touch_device(user, row._replace(seen_ms=world.now_ms))
+    if user.sessions or user.row is None:
+        return
+    if user.told and not user.owed and user.row.statistics_tick < world.tick_number:
         world.touch_user(user, user.row._replace(statistics_tick=world.tick_number))
-    user.told = False
 
 
 # -- devices, passwords, sharing
@@ -204,8 +223,10 @@ def list_devices(world: World, session: Session, command: commands.ListDevices) 
     take(session.user.buckets, "queries", session.app.limits, world.now_ms)
     user = session.user
     items = tuple(
-        Device(device=name, seen_ms=row.seen_ms, online=user.online(name) is not None)
-        for name, row in sorted(user.devices.items())
+        Device(device=name, seen_ms=world.now_ms if online else row.seen_ms, online=online)
+        for name, row, online in [
+            (name, row, user.online(name) is not None) for name, row in sorted(user.devices.items())
+        ]
         if not row.removed
     )
     world.answer(session, Devices(rid=command.rid, items=items))
@@ -217,29 +238,27 @@ def log_out_device(world: World, session: Session, command: commands.LogOutDevic
     row = user.devices.get(command.device)
     if row is None or row.removed:
         raise Refused(Code.UNKNOWN_DEVICE, f"you have no device {command.device!r}")
-    forget_device(world, user, command.device)
+    forget_devices(world, user, [command.device])
     world.done(session, command.rid)
     gone = user.online(command.device)
     if gone is not None:
         _end(world, user, gone, "this device was logged out")
 
 
-def forget_device(world: World, user: User, device: DeviceId) -> None:
-    """Without it, more may count as delivered under the rule 'all'."""
+def forget_devices(world: World, user: User, devices: Sequence[DeviceId]) -> None:
+    """Without them, more may count as delivered under the rule 'all'."""
     if user.app.features.roll_up is RollUp.ALL:
-        names = world.ask("conversations_of", user.app.id, user.name)
-        chats = [world.find_chat(user.app, name) for name in names]
-        for chat in chats:
-            if chat is not None:
-                marks.devices_since(world, chat, user)  # loads all that is needed before anything changes
-        for chat in chats:
-            if chat is not None:
-                marks.roll_up(world, chat, user, device)
-    world.touch_device(user, user.devices[device]._replace(removed=True))
+        left = [
+            (chat, marks.devices_since(world, chat, user)) for chat in world.chats_of(user.app, user.name)
+        ]
+        for chat, since in left:  # all that is needed is there: now things change
+            marks.roll_up(world, chat, user, {name: since[name] for name in since if name not in devices})
+    for device in devices:
+        world.touch_device(user, user.devices[device]._replace(removed=True))
 
 
 def _end(world: World, user: User, session: Session, reason: str) -> None:
-    user.sessions.remove(session)
+    part(world, session)
     world.close(session, Code.LOGGED_OUT, reason)
 
 
@@ -295,10 +314,7 @@ def set_sharing(world: World, session: Session, command: commands.SetSharing) ->
     if command.conversation is not None:
         chats = [world.chat(session, command.conversation)]
     else:
-        stored = world.ask("conversations_of", app.id, user.name)
-        new = [name for name, chat in app.chats.items() if user.name in chat.conversation.members]
-        found = [world.find_chat(app, name) for name in dict.fromkeys([*stored, *new])]
-        chats = [chat for chat in found if chat is not None]
+        chats = world.chats_of(app, user.name)
     take(user.buckets, "changes", app.limits, world.now_ms)
     for chat in chats:
         event = decide.share(

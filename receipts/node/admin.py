@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
 
+from receipts.core import decide
 from receipts.core.errors import Code, Refused
 from receipts.core.events import Role
 from receipts.core.ids import AppId, UserId, is_user_id
 from receipts.core.policy import Features, GroupPolicy, Limits, RollUp
 from receipts.storage import base as rows
+from receipts.wire.forms import is_printable
+from receipts.wire.limits import APP_CHARACTERS_MAX
 
 from . import accounts, groups, queries
 from .commands import (
@@ -45,7 +50,7 @@ def parse_settings(text: str) -> tuple[Features, Limits]:
     """
     try:
         settings = json.loads(text or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(Code.INVALID, f"the settings are not JSON: {error}") from error
     if not isinstance(settings, dict) or not settings.keys() <= {"features", "groups", "limits"}:
         raise Refused(Code.INVALID, "settings have the parts features, groups and limits")
@@ -75,7 +80,7 @@ def _convert(name: str, default: Any, content: Any) -> Any:
                 return content
         elif isinstance(content, int | float) and not isinstance(content, bool) and content >= 0:
             return type(default)(content)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     kind = type(default)
     choices = (
@@ -94,14 +99,21 @@ def configure_app(world: World, session: Session, command: ConfigureApp) -> None
     features, limits = parse_settings(command.settings)
     app = world.apps.get(command.app)
     if app is None:
-        if not 1 <= len(command.app) <= 100:
-            raise Refused(Code.INVALID, "the name of an app has 1 to 100 characters")
+        if not is_printable(command.app, APP_CHARACTERS_MAX):
+            limit = APP_CHARACTERS_MAX
+            raise Refused(Code.INVALID, f"the name of an app has 1 to {limit} characters", limit=limit)
         world.apps[command.app] = App(command.app, features, limits)
+        world.restores.append(partial(world.apps.pop, command.app))
     else:
-        app.features, app.limits = features, limits
+        world.restores.append(partial(_configure, app, app.features, app.limits))
+        _configure(app, features, limits)
     world.new.apps.append(rows.AppRow(command.app, command.settings))
     world.tick.writes = True
     world.done(session, command.rid)
+
+
+def _configure(app: App, features: Features, limits: Limits) -> None:
+    app.features, app.limits = features, limits
 
 
 # -- accounts
@@ -165,17 +177,24 @@ def password_hashed(world: World, session: Session, outcome: PasswordHashed) -> 
 
 
 def remove_user(world: World, session: Session, command: RemoveUser) -> None:
-    """Sessions close, groups are left (an owner's go to the first admin, or member, by name)."""
+    """Sessions close, groups are left (an owner's go to the first admin, or member, by name), and what the
+    user could read is closed to whoever gets the name next."""
     app = _app(world, command.app)
     user = world.account(app, command.user)
-    names = world.ask("conversations_of", app.id, command.user)
-    chats = [chat for chat in (world.find_chat(app, name) for name in names) if chat is not None]
-    for chat in chats:
+    for chat in world.chats_of(app, command.user):
         if chat.pair is None and command.user in chat.members():
             groups.hand_over(world, chat, command.user)
             groups.expel(world, chat, [command.user])
+        # Who comes later under this name must not find what was written to somebody else.
+        cleared = decide.clear(chat.conversation, command.user, chat.conversation.head)
+        if cleared is not None:
+            chat.conversation.apply(cleared)
+            world.touch_member(chat, command.user, False)
     assert user.row is not None
     accounts.revoke_tokens(world, user)
+    for row in user.devices.values():
+        if not row.removed:
+            world.touch_device(user, row._replace(removed=True))
     world.touch_user(user, user.row._replace(removed=True, password_hash=""))
     world.done(session, command.rid)
 
@@ -196,8 +215,13 @@ def make_token(world: World, session: Session, command: MakeToken) -> None:
 
 def list_users(world: World, session: Session, command: ListUsers) -> None:
     """Answered by `Text`: JSON, a list of {user, created_ms, removed, password}."""
-    arguments = {"app": _app(world, command.app).id, "after": command.after, "limit": command.limit}
+    limit = max(1, min(command.limit, LISTED_MAX))
+    arguments = {"app": _app(world, command.app).id, "after": command.after, "limit": limit}
     world.tick.outbox.append(Ask(session, "users", arguments, "users", command.rid))
+
+
+LISTED_MAX = 5000
+"""Of accounts or conversations at once: a second's work for the store."""
 
 
 def _users(world: World, session: Session, rid: int, found: list[rows.UserRow]) -> Text:
@@ -211,7 +235,8 @@ def _users(world: World, session: Session, rid: int, found: list[rows.UserRow]) 
 
 def list_all_conversations(world: World, session: Session, command: ListAllConversations) -> None:
     """What there is to verify."""
-    arguments = {"after_key": command.after_key, "limit": command.limit}
+    limit = max(1, min(command.limit, LISTED_MAX))
+    arguments = {"after_key": command.after_key, "limit": limit}
     world.tick.outbox.append(Ask(session, "all_conversations", arguments, "all_conversations", command.rid))
 
 
@@ -219,7 +244,10 @@ def _all_conversations(world: World, session: Session, rid: int, found: list[tup
     return Text(rid, json.dumps(found))
 
 
-ANSWERS = {"users": _users, "all_conversations": _all_conversations}
+ANSWERS: dict[str, Callable[[World, Session, Any, Any], Text]] = {
+    "users": _users,
+    "all_conversations": _all_conversations,
+}
 
 
 def make_group(world: World, session: Session, command: MakeGroup) -> None:

@@ -8,12 +8,14 @@ live without a gap and without an `await`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from receipts.core.conversation import Conversation
 from receipts.core.errors import Code, Refused
 from receipts.core.events import Register
-from receipts.core.ids import UserId
+from receipts.core.ids import ConversationId, ConversationKind, Seq, UserId
 from receipts.core.member import Member
 from receipts.core.ranges import EMPTY, RangeSet, through
 from receipts.storage import base as rows
@@ -27,10 +29,11 @@ from receipts.wire.updates import (
     Reader,
     ReadStatistics,
     RegisterPart,
+    Update,
 )
 
 from .messages import FOLD_EVERY
-from .world import Ask, Chat, Session, User, World
+from .world import Ask, Chat, Session, World
 
 __all__ = [
     "ack_page",
@@ -38,9 +41,9 @@ __all__ = [
     "ask_page",
     "ask_statistics",
     "begin",
-    "newcomer_part",
     "page",
     "statistics",
+    "tell_newcomers",
 ]
 
 
@@ -50,6 +53,7 @@ def begin(world: World, session: Session, token: str | None) -> None:
     session.since, session.cursor = _position(world, token)
     session.full = session.since < 0 and not session.cursor
     session.page_token = None
+    session.page_coming = False
 
 
 def _position(world: World, token: str | None) -> tuple[int, str]:
@@ -63,7 +67,13 @@ def _position(world: World, token: str | None) -> tuple[int, str]:
         return -1, ""
     if life != world.life or not -1 <= since <= world.tick_number:
         return -1, ""
+    if cursor and _CURSOR.fullmatch(cursor) is None:
+        return -1, ""  # forged: storage does not take it
     return since, cursor
+
+
+_CURSOR = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18}){2}")
+"""What `Store.resume` gives as cursors."""
 
 
 def ask_page(world: World, session: Session) -> None:
@@ -97,7 +107,7 @@ def page(world: World, session: Session, found: rows.ResumePage) -> CatchUp:
         session.since, session.cursor = found.tick, ""
         token = f"{world.prefix}{found.tick}"
     live = first_of_pass and not found.cursor  # a pass of several pages may have been overtaken
-    session.page_token = token
+    session.page_token, session.page_coming = token, False
     if live and session.state == "behind":
         session.state = "live"
     return CatchUp(parts=parts, token=token, live=live, full=full)
@@ -105,11 +115,11 @@ def page(world: World, session: Session, found: rows.ResumePage) -> CatchUp:
 
 def ack_page(world: World, session: Session, command: commands.AckPage) -> None:
     """The page is stored; the next may come."""
-    if session.state == "behind" and command.token == session.page_token:
-        session.page_token = None
-        ask_page(world, session)
-    elif command.token != session.page_token:
+    if command.token != session.page_token:
         raise Refused(Code.INVALID, "this is not the token of the last page")
+    if session.state == "behind" and not session.page_coming:
+        session.page_coming = True
+        ask_page(world, session)
     world.done(session, command.rid)
 
 
@@ -118,15 +128,30 @@ def ack_page(world: World, session: Session, command: commands.AckPage) -> None:
 
 def ask_statistics(world: World, session: Session) -> None:
     """The first device that comes back is told what was answered meanwhile."""
-    row = session.user.row
-    assert row is not None
-    arguments = {"app": session.app.id, "user": session.user.name, "since": row.statistics_tick}
-    world.tick.outbox.append(Ask(session, "statistics", arguments, "statistics", world.tick_number))
+    user = session.user
+    assert user.row is not None
+    user.owed = True
+    arguments = {"app": session.app.id, "user": user.name, "since": user.row.statistics_tick}
+    world.tick.outbox.append(Ask(session, "statistics", arguments, "statistics", None))
 
 
-def statistics(found: list[tuple[str, int, int]], through_tick: int) -> ReadStatistics | None:
-    """What storage found, as an update; None when nothing was answered."""
-    return ReadStatistics(counts=tuple(found), through=through_tick) if found else None
+def statistics(world: World, session: Session, found: list[tuple[ConversationId, Seq, int]]) -> list[Update]:
+    """What storage found: one update, more only if it does not fit a frame. The last one, which is
+    acknowledged, stands for all; nothing when nothing was answered."""
+    if not found:
+        session.user.owed = False
+    starts = range(0, len(found), STATISTICS_PER_FRAME)
+    return [
+        ReadStatistics(
+            counts=tuple(found[start : start + STATISTICS_PER_FRAME]),
+            through=world.committed_tick if start == starts[-1] else 0,
+        )
+        for start in starts
+    ]
+
+
+STATISTICS_PER_FRAME = 3000
+"""With the longest names of conversations, half of what a frame may have."""
 
 
 def ack_statistics(world: World, session: Session, command: commands.AckStatistics) -> None:
@@ -135,7 +160,7 @@ def ack_statistics(world: World, session: Session, command: commands.AckStatisti
     assert user.row is not None
     if user.row.statistics_tick < command.through <= world.tick_number:
         world.touch_user(user, user.row._replace(statistics_tick=command.through))
-    user.told = True
+        user.owed = False
     world.done(session, command.rid)
 
 
@@ -143,7 +168,11 @@ def ack_statistics(world: World, session: Session, command: commands.AckStatisti
 
 
 def part_of(session: Session, changed: rows.Changed, since: int) -> ConversationPart | None:
-    """Rows as a part of state, as far as this session may know; None when there is nothing for it."""
+    """Rows as a part of state, as far as this session may know; None when there is nothing for it.
+
+    Who has left a group hears no more of it than live: of the own leaving, of the end of messages and of the
+    group's own, and what concerns messages that were theirs to read.
+    """
     me = session.user.name
     chat = codec.load_shell(changed.row, 0, EMPTY, EMPTY)
     mine = codec.load_member(changed.mine)
@@ -151,14 +180,16 @@ def part_of(session: Session, changed: rows.Changed, since: int) -> Conversation
     last = changed.head if period is None or period.through is None else min(period.through, changed.head)
     members: dict[UserId, MemberPart] = {}
     for row in changed.members:
-        if row.user == me or codec.shared_tick(row) > since:
+        if row.user == me or (mine.joined and codec.shared_tick(row) > since):
             members[row.user] = _member_part(row.user, codec.load_member(row), me)
-    direct = chat.kind.value == "direct"
+    direct = chat.kind is ConversationKind.DIRECT
     for mark in changed.marks:
         if mark.user == me or (direct and codec.shared_tick(mark) > since):
             known = members.get(mark.user) or MemberPart(user=mark.user)
             members[mark.user] = _with_marks(known, codec.user_marks(mark), session)
     seen = RangeSet(through(last))
+    registers = _registers(chat, mine.joined) if changed.row.tick > since else ()
+    gone = changed.row.tick > since and (mine.joined or bool(registers or chat.expired_through))
     part = ConversationPart(
         conversation=chat.id,
         kind=chat.kind,
@@ -169,7 +200,7 @@ def part_of(session: Session, changed: rows.Changed, since: int) -> Conversation
         uncounted=seen.within(changed.uncounted),
         expired_through=chat.expired_through,
         receipts_expired_through=chat.receipts_expired_through,
-        registers=_registers(chat) if changed.row.tick > since else (),
+        registers=registers,
         members=tuple(members[user] for user in sorted(members)),
         asked=tuple(
             _asked_part(ask, changed.receipts, me)
@@ -177,7 +208,7 @@ def part_of(session: Session, changed: rows.Changed, since: int) -> Conversation
             if ask.seq <= last and _concerns(ask, changed.receipts, me, since)
         ),
     )
-    empty = not (part.messages or part.recalled or part.members or part.asked or changed.row.tick > since)
+    empty = not (part.messages or part.recalled or part.members or part.asked or gone)
     return None if empty and since >= 0 else part
 
 
@@ -220,10 +251,11 @@ def _with_marks(part: MemberPart, marks: Member, session: Session) -> MemberPart
     )
 
 
-def _registers(chat: Conversation) -> tuple[RegisterPart, ...]:
+def _registers(chat: Conversation, joined: bool = True) -> tuple[RegisterPart, ...]:
     return tuple(
         RegisterPart(register=register, version=version, value=content)
         for register, (version, content) in sorted(chat.registers.items())
+        if joined or register is Register.DELETED
     )
 
 
@@ -247,20 +279,27 @@ def _asked_part(ask: rows.AskRow, receipts: list[rows.GroupReceiptRow], me: User
     )
 
 
-def newcomer_part(chat: Chat, user: User) -> ConversationPart:
-    """The state of a group for somebody who was just let in: no messages, all members."""
+def tell_newcomers(world: World, chat: Chat, users: Iterable[UserId]) -> None:
+    """Give those who were just let into a group its state: no messages, all members."""
     conversation = chat.conversation
-    return ConversationPart(
-        conversation=chat.id,
-        kind=conversation.kind,
-        head=conversation.head,
-        first_seq=conversation.head + 1,
-        recalled=conversation.recalled.ranges,
-        uncounted=conversation.uncounted.ranges,
-        expired_through=conversation.expired_through,
-        receipts_expired_through=conversation.receipts_expired_through,
-        registers=_registers(conversation),
-        members=tuple(
-            _member_part(name, member, user.name) for name, member in sorted(conversation.members.items())
-        ),
-    )
+    here = [user for user in map(chat.app.users.get, users) if user is not None and user.sessions]
+    if not here:
+        return
+    parts = {
+        name: _member_part(name, member, "") for name, member in sorted(conversation.members.items())
+    }  # made once: a group of thousands may come in at once
+    for user in here:
+        own = _member_part(user.name, conversation.members[user.name], user.name)
+        part = ConversationPart(
+            conversation=chat.id,
+            kind=conversation.kind,
+            head=conversation.head,
+            first_seq=conversation.head + 1,
+            recalled=conversation.recalled.ranges,
+            uncounted=conversation.uncounted.ranges,
+            expired_through=conversation.expired_through,
+            receipts_expired_through=conversation.receipts_expired_through,
+            registers=_registers(conversation),
+            members=tuple({**parts, user.name: own}.values()),
+        )
+        world.tell(chat.app, (user.name,), part)

@@ -13,10 +13,10 @@ from receipts.core.ids import ConversationId, UserId
 from receipts.core.policy import allowed
 from receipts.wire import commands
 
-from .catchup import newcomer_part
+from .catchup import tell_newcomers
 from .limits import take
 from .messages import open_chat
-from .world import App, Chat, Session, World
+from .world import App, Chat, Missing, Need, Session, World
 
 __all__ = [
     "add_members",
@@ -39,6 +39,7 @@ DESCRIPTION_CHARACTERS_MAX = 2000
 def create_group(world: World, session: Session, command: commands.CreateGroup) -> None:
     """The sender becomes the owner. A repeat, after a lost answer, is answered as the first time."""
     app, me = session.app, session.user.name
+    check_group_id(command.conversation)
     known = world.find_chat(app, command.conversation)
     if known is not None:
         owned = me in known.conversation.members and known.role(me) is Role.OWNER
@@ -76,24 +77,22 @@ def make_group(
     Raises:
         Refused: `invalid` id, `already_exists`, `unknown_user`, `group_too_large`.
     """
-    if _GROUP_ID.fullmatch(conversation) is None:
-        raise Refused(Code.INVALID, "a group id has 1 to 64 characters of a-z A-Z 0-9 _ . -")
+    check_group_id(conversation)
+    _check_texts(name, description)
     if world.find_chat(app, conversation) is not None:
         raise Refused(Code.ALREADY_EXISTS, f"the id {conversation!r} is taken; choose another")
     roles: dict[UserId, Role] = {owner: Role.OWNER}
     for user, role in [(user, Role.ADMIN) for user in admins] + [(user, Role.MEMBER) for user in members]:
         roles.setdefault(user, role)
     _check_size(app, len(roles))
-    for user in roles:
-        world.account(app, user)
+    _check_accounts(world, app, roles)
     chat = open_chat(world, app, Conversation.group(conversation))
     _set(world, chat, None, Register.NAME, name)
     if description:
         _set(world, chat, None, Register.DESCRIPTION, description)
     for user, role in roles.items():
         _let_in(world, chat, user, role)
-    for user in roles:
-        world.tell(app, (user,), newcomer_part(chat, app.users[user]))
+    tell_newcomers(world, chat, roles)
     return chat
 
 
@@ -104,8 +103,7 @@ def add_members(world: World, session: Session, command: commands.AddMembers) ->
     _check_role(session, chat, app.features.groups.may_add)
     new = [user for user in dict.fromkeys(command.users) if not _is_in(chat, user)]
     _check_size(app, len(chat.members()) + len(new))
-    for user in new:
-        world.account(app, user)
+    _check_accounts(world, app, new)
     take(session.user.buckets, "changes", app.limits, world.now_ms)
     before = chat.members()
     events: list[MemberJoined | RegisterSet] = []
@@ -113,8 +111,7 @@ def add_members(world: World, session: Session, command: commands.AddMembers) ->
         events += _let_in(world, chat, user, Role.MEMBER)
     for event in events:
         world.tell(app, before, event)
-    for user in new:
-        world.tell(app, (user,), newcomer_part(chat, app.users[user]))
+    tell_newcomers(world, chat, new)
     world.done(session, command.rid)
 
 
@@ -146,11 +143,15 @@ def expel(world: World, chat: Chat, users: Sequence[UserId]) -> None:
     """End memberships, and tell everybody who was in."""
     everybody = chat.members()
     for user in users:
-        event = decide.leave(chat.conversation, user)
-        if event is not None:
-            chat.conversation.apply(event)
-            world.touch_member(chat, user, True)
-            world.tell(chat.app, everybody, event)
+        _put_out(world, chat, user, everybody)
+
+
+def _put_out(world: World, chat: Chat, user: UserId, told: Iterable[UserId]) -> None:
+    event = decide.leave(chat.conversation, user)
+    if event is not None:
+        chat.conversation.apply(event)
+        world.touch_member(chat, user, True)
+        world.tell(chat.app, told, event)
 
 
 def hand_over(world: World, chat: Chat, owner: UserId) -> None:
@@ -209,7 +210,8 @@ def dissolve_group(world: World, session: Session, command: commands.DissolveGro
     everybody = chat.members()
     event = _set(world, chat, None, Register.DELETED, True)
     world.tell(session.app, everybody, event)
-    expel(world, chat, everybody)
+    for user in everybody:  # each is told of the own leaving alone, or the frames were members times members
+        _put_out(world, chat, user, (user,))
     world.done(session, command.rid)
 
 
@@ -288,6 +290,29 @@ def _let_in(world: World, chat: Chat, user: UserId, role: Role) -> list[MemberJo
             conversation.apply(sharing)
     made.append(_set(world, chat, user, Register.ROLE, role.value))
     return made
+
+
+def check_group_id(conversation: ConversationId) -> None:
+    """Before anything is looked up: who asks for the conversation of two others is not to learn that it is
+    there.
+
+    Raises:
+        Refused: `invalid`.
+    """
+    if _GROUP_ID.fullmatch(conversation) is None:
+        raise Refused(Code.INVALID, "a group id has 1 to 64 characters of a-z A-Z 0-9 _ . -")
+
+
+def _check_accounts(world: World, app: App, users: Iterable[UserId]) -> None:
+    """All of them have to be there; what is missing is asked for at once."""
+    needs: list[Need] = []
+    for user in users:
+        try:
+            world.account(app, user)
+        except Missing as missing:
+            needs += missing.needs
+    if needs:
+        raise Missing(*needs)
 
 
 def _set(

@@ -12,9 +12,10 @@ order, until it is loaded, and other sessions go on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from receipts.core.errors import Code, Refused
+from receipts.core.ids import Seq
 from receipts.storage import base as rows
 from receipts.storage.codec import pack_advances, pack_marks, pack_member, pack_registers
 from receipts.wire import commands
@@ -60,13 +61,14 @@ def _link_lost(world: World, session: Session, command: LinkLost) -> None:
 
 
 def _malformed(world: World, session: Session, command: Malformed) -> None:
-    """What cannot be read ends the link; what can be read and makes no sense is answered."""
-    if command.fatal or not session.logged_in:
-        if session.user is not None and session in session.user.sessions:
-            session.user.sessions.remove(session)
-        world.close(session, command.code, command.reason)
-        return
-    raise Refused(command.code, command.reason)
+    """What cannot be read ends the link; what can be read and makes no sense is answered. A stranger gets
+    the answer and is let go."""
+    if not command.fatal:
+        world.reject(session, command.rid, Refused(command.code, command.reason))
+        if session.logged_in or session.admin:
+            return
+    accounts.part(world, session)
+    world.close(session, command.code, command.reason)
 
 
 ROUTES: dict[type, Handler] = {
@@ -143,7 +145,7 @@ class Hub:
         self.world = World(meta, apps)
         self.world.next_receipts_ms = next_receipts_ms
         self._loading: dict[Need, list[Session]] = {}
-        self._committing: tuple[set[Chat], set[User]] | None = None
+        self._committing: _Collected | None = None
         self._numbers = 0
 
     def open(self, link: Any = None, peer: str = "", *, admin: bool = False) -> Session:
@@ -164,7 +166,7 @@ class Hub:
         """
         tick = self._begin(now_ms)
         for session, command in batch:
-            if session.waiting_for is not None:
+            if session.waiting_for is not None and not _is_flood(command):
                 self._queue(session, command)
             else:
                 self._run(tick, session, command)
@@ -216,15 +218,18 @@ class Hub:
                 self._refuse(
                     session, command.rid, Refused(Code.NOT_LOGGED_IN, "begin with Hello"), close=True
                 )
+                tick.commands.append((session, command))
                 return True
         else:
             handler = INTERNAL.get(kind) or (OPERATOR.get(kind) if session.admin else None)
             if handler is None:
                 self._refuse(session, command.rid, Refused(Code.NOT_PERMITTED, "this is the operator's"))
+                tick.commands.append((session, command))
                 return True
             if session.state == "closed" and kind is not LinkLost:
                 return True
         world.found = session.found if session.found is not None else _NOTHING
+        jobs = len(tick.passwords)
         try:
             if session.user is not None and session.user.row is None:
                 world.user(session.app, session.user.name)  # undone: to be loaded again
@@ -233,11 +238,11 @@ class Hub:
             self._wait(tick, session, command, missing)
             return False
         except Refused as refused:
-            self._refuse(
-                session, command.rid, refused, close=kind is commands.Hello or kind is PasswordChecked
-            )
+            asked = command.command if isinstance(command, PasswordChecked | PasswordHashed) else command
+            self._refuse(session, asked.rid, refused, close=isinstance(asked, commands.Hello))
         session.found = None
-        tick.commands.append((session, command))
+        if len(tick.passwords) == jobs:  # what waits for a thread is decided later, and answered then
+            tick.commands.append((session, command))
         if kind is PasswordChecked and session.backlog:
             self._go_on(tick, session)
         return True
@@ -250,6 +255,8 @@ class Hub:
 
     def _wait(self, tick: Tick, session: Session, command: AnyCommand, missing: Missing) -> None:
         session.waiting_for = set(missing.needs)
+        if missing.known is not None:
+            session.found = missing.known
         if session.backlog is None:
             session.backlog = []
         session.backlog.insert(0, command)
@@ -289,14 +296,23 @@ class Hub:
         world.new_asks = {}
         for chat in world.touched_chats:
             _collect_chat(batch, chat, world.tick_number)
-        self._committing = (world.touched_chats, world.touched_users)
-        world.touched_chats, world.touched_users = set(), set()
+        heads = {chat: chat.conversation.head for chat in world.touched_chats}
+        self._committing = _Collected(world.tick_number, heads, world.touched_users, world.restores)
+        world.touched_chats, world.touched_users, world.restores = set(), set(), []
         return batch
 
-    def committed(self, tick_number: int) -> None:
-        """The collected batch, up to this tick, is durable."""
+    def committed(self) -> None:
+        """The collected batch is durable."""
+        done = self._committing
+        assert done is not None
         self._committing = None
-        self.world.committed_tick = tick_number
+        self.world.committed_tick = done.tick
+        for chat, head in done.heads.items():
+            chat.stored_through = head
+
+    def released(self, tick_number: int) -> None:
+        """All ticks up to this one are let out."""
+        self.world.released_tick = tick_number
 
     def undo(self) -> list[Session]:
         """The collected batch is not on disk: drop it and all that came since; it is loaded again when
@@ -306,10 +322,14 @@ class Hub:
             Sessions whose login is undone with it; they are closed now and have to be cut.
         """
         world = self.world
-        chats, users = world.touched_chats, world.touched_users
+        chats, users, restores = world.touched_chats, world.touched_users, world.restores
         if self._committing is not None:
-            chats, users = chats | self._committing[0], users | self._committing[1]
+            lost = self._committing
+            chats, users = chats | lost.heads.keys(), users | lost.users
+            restores = lost.restores + restores
         self._committing = None
+        for restore in reversed(restores):
+            restore()
         for chat in chats:
             if chat.app.chats.get(chat.id) is chat:
                 del chat.app.chats[chat.id]
@@ -321,15 +341,38 @@ class Hub:
                 user.installs = {}
                 for session in user.sessions:
                     session.install = None  # looked up again by the next send
-        world.touched_chats, world.touched_users = set(), set()
+        world.touched_chats, world.touched_users, world.restores = set(), set(), []
         world.new, world.new_asks = rows.Batch(meta=world.meta()), {}
-        undone = [
-            link for link in world.sessions if link.logged_in and link.login_tick > world.committed_tick
-        ]
-        for session in undone:
-            session.user.sessions.remove(session)
-            session.state = "closed"
+        again_ms = world.now_ms + EXPIRE_AGAIN_MS  # what was to expire is still there
+        world.next_receipts_ms = min(world.next_receipts_ms or again_ms, again_ms)
+        world.next_retention_ms = min(world.next_retention_ms, again_ms)
+        undone = []
+        for link in world.sessions:
+            link.page_coming = False  # its acknowledgement is decided again
+            if link.logged_in and link.login_tick > world.released_tick:
+                link.user.sessions.remove(link)
+                link.state = "closed"
+                undone.append(link)
         return undone
+
+
+class _Collected(NamedTuple):
+    """What is on its way to the disk."""
+
+    tick: int
+    heads: dict[Chat, Seq]
+    """The conversations in it, each with its head."""
+    users: set[User]
+    restores: list[Callable[[], object]]
+
+
+EXPIRE_AGAIN_MS = 5000
+"""When expiry is tried again after its commit has failed."""
+
+
+def _is_flood(command: AnyCommand) -> bool:
+    """Whether a session sent more than it may while it waits: it is not to wait for its own end."""
+    return isinstance(command, Malformed) and command.code is Code.BUSY
 
 
 READERS_PER_FRAME = 100
@@ -345,7 +388,8 @@ def _tell_readers(world: World, chat: Chat, seq: int, readers: list[Reader]) -> 
         return
     user = chat.app.users.get(asked.author)
     if user is not None and user.sessions:
-        user.told = True
+        # A session that is behind finds it in its pages; a vendor's, which has none, in the next summary.
+        user.told = user.told or any(session.state == "live" for session in user.sessions)
         before = len(asked.readers) - len(readers)
         for start in range(0, len(readers), READERS_PER_FRAME):
             some = tuple(readers[start : start + READERS_PER_FRAME])

@@ -19,7 +19,7 @@ from receipts.wire import commands
 from receipts.wire.updates import Delivered, Read, Reader, Rejected
 
 from .limits import take
-from .world import Chat, Session, User, World
+from .world import Chat, Missing, Need, Session, User, World
 
 __all__ = ["ack_delivered", "devices_since", "mark_unread", "read_conversation", "read_messages", "roll_up"]
 
@@ -107,6 +107,9 @@ def read_messages(world: World, session: Session, command: commands.ReadMessages
         limit = limits.content_characters_max
         raise Refused(Code.INVALID, f"the content of a receipt may have {limit} characters", limit=limit)
     wanted = command.ranges
+    if not wanted:
+        world.done(session, command.rid)
+        return
     if wanted[-1] > conversation.head + 1:
         wanted = RangeSet(through(conversation.head)).within(wanted)
     own = _own(world, chat, name, wanted)
@@ -253,8 +256,11 @@ def _read(
         world.touch_marks(chat, name, bool(event.shared))
         _tell_read(world, session, chat, event)
     member = conversation.members[name]
-    if chat.pair is None and share and member.sharing.read:
-        _deliver(world, session, chat, ranges, True, since)  # what is read in a group was delivered to it
+    if chat.pair is None and share and member.sharing.read:  # what is read in a group was delivered to it
+        try:
+            _deliver(world, session, chat, ranges, True, since)
+        except Refused:
+            pass  # it would make too many gaps; the read stands
     if member.unread_mark:
         _unmark(world, session, chat, ranges, mark_version)
 
@@ -312,19 +318,25 @@ def mark_unread(world: World, session: Session, command: commands.MarkUnread) ->
 def devices_since(world: World, chat: Chat, user: User) -> dict[DeviceId, Seq]:
     """The user's devices now, each with the head of the conversation when it became known."""
     idle_ms = world.now_ms - chat.app.limits.device_idle_ms
-    return {
-        row.device: world.ask("head_at", chat.key, row.since_tick)
+    devices = [
+        row
         for row in user.devices.values()
         if not row.removed and (row.seen_ms > idle_ms or user.online(row.device) is not None)
-    }
+    ]
+    needs = [Need("head_at", (chat.key, row.since_tick)) for row in devices]
+    missing = [need for need in dict.fromkeys(needs) if need not in world.found]
+    if missing:
+        raise Missing(*missing)
+    return {row.device: world.found[need] for row, need in zip(devices, needs, strict=True)}
 
 
-def roll_up(world: World, chat: Chat, user: User, gone: DeviceId) -> None:
-    """A device left: under the rule 'all' what only it did not hold counts as delivered now (scene 13)."""
-    member = chat.conversation.members.get(user.name)
-    since = devices_since(world, chat, user)
-    since.pop(gone, None)
-    if member is None or not since:
+def roll_up(world: World, chat: Chat, user: User, since: Mapping[DeviceId, Seq]) -> None:
+    """A device left: under the rule 'all' what only it did not hold counts as delivered now (scene 13).
+
+    Args:
+        since: As `devices_since`, of the devices that are left.
+    """
+    if not since:
         return
     event = decide.deliver_again(chat.conversation, user.name, min(since), since=since)
     if event is not None:

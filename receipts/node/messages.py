@@ -6,14 +6,14 @@ from receipts.core import decide
 from receipts.core.conversation import Conversation
 from receipts.core.errors import Code, Refused
 from receipts.core.events import MessageAccepted
-from receipts.core.ids import ConversationId, ConversationKind, Counts, MessageId, direct_members
-from receipts.core.policy import DAY_MS, allowed
+from receipts.core.ids import ConversationId, Counts, MessageId, direct_members
+from receipts.core.policy import DAY_MS, Limits, allowed
 from receipts.storage import base as rows
 from receipts.wire import commands
 from receipts.wire.updates import Accepted
 
 from .limits import take
-from .world import SENT_RECENT, App, Chat, Info, Install, Session, User, World
+from .world import App, Chat, Info, Install, Session, User, World
 
 __all__ = ["FOLD_EVERY", "clear", "fold", "new_install", "open_chat", "open_direct", "post", "recall", "send"]
 
@@ -33,28 +33,23 @@ def send(world: World, session: Session, command: commands.SendMessage) -> None:
                 Code.CLIENT_ID_REUSED,
                 f"number {command.number} was used for a message in {sent.conversation!r}; take a new one",
             )
-        world.answer(
-            session,
-            Accepted(
-                command.rid, sent.conversation, sent.seq, MessageId(sent.message_id), sent.at_ms, sent.number
-            ),
-        )
+        world.answer(session, _accepted(command.rid, sent))
         return
-    chat = app.chats.get(command.conversation) or _open(world, session, command.conversation)
-    if command.number < 1:
-        raise Refused(Code.INVALID, "numbers of sends begin at 1")
-    if command.counts is Counts.SYSTEM:
-        raise Refused(Code.NOT_PERMITTED, "system messages are the node's")
-    if len(command.body) > app.limits.body_bytes_max:
-        limit = app.limits.body_bytes_max
-        raise Refused(
-            Code.INVALID, f"the body has {len(command.body)} bytes, {limit} are allowed", limit=limit
-        )
-    if chat.pair is None:
+    conversation = command.conversation
+    chat = app.chats.get(conversation) or world.find_chat(app, conversation)
+    peers = None if chat is not None else _peers(world, session, conversation)
+    _check_message(app.limits, command)
+    if chat is not None and chat.pair is None:
         _check_group_send(world, session, chat, asks=command.asks)
+    elif chat is not None and user.name not in chat.conversation.members:
+        raise _stranger(conversation)  # as if it were not there: who speaks with whom is theirs
     elif command.asks:
         raise Refused(Code.INVALID, "only group messages ask for receipts; one-to-one has them always")
     take(user.buckets, "sends", app.limits, world.now_ms)
+    if chat is None:
+        assert peers is not None
+        chat = open_direct(world, app, *peers)
+    chat.used_ms = world.now_ms
     event = post(
         world,
         chat,
@@ -68,9 +63,10 @@ def send(world: World, session: Session, command: commands.SendMessage) -> None:
     )
     install.highest = max(install.highest, command.number)
     sent = rows.Sent(app.id, chat.id, event.seq, event.message_id, event.at_ms, command.number)
-    install.recent[command.number] = sent
-    if len(install.recent) > SENT_RECENT:
-        del install.recent[next(iter(install.recent))]
+    install.remember(sent, world.tick_number, world.committed_tick)
+    user.touched_tick = (
+        world.tick_number
+    )  # what the install remembers must not be evicted before it is stored
     world.answer(session, _accepted(command.rid, sent))
     world.tell(app, chat.pair or chat.members(), event, but=session)
 
@@ -165,7 +161,9 @@ def recall(world: World, session: Session, command: commands.RecallMessage) -> N
     world.new.recalls.append((chat.key, command.seq, world.tick_number, session.user.name, world.now_ms))
     world.touch(chat)
     world.done(session, command.rid)
-    world.tell(session.app, chat.members(), event, but=session)
+    members = chat.conversation.members.items()
+    concerned = [name for name, member in members if member.joined or member.in_audience(command.seq)]
+    world.tell(session.app, concerned, event, but=session)
 
 
 def clear(world: World, session: Session, command: commands.ClearConversation) -> None:
@@ -197,6 +195,7 @@ def new_install(world: World, user: User, name: str) -> Install:
     install = user.installs[name] = Install(world.next_key(), 0)
     world.new.installs.append(rows.InstallRow(install.key, user.app.id, user.name, name))
     world.touched_users.add(user)
+    user.touched_tick = world.tick_number
     world.tick.writes = True
     return install
 
@@ -212,15 +211,28 @@ def _accepted(rid: int, sent: rows.Sent) -> Accepted:
     return Accepted(rid, sent.conversation, sent.seq, MessageId(sent.message_id), sent.at_ms, sent.number)
 
 
-def _open(world: World, session: Session, conversation: ConversationId) -> Chat:
-    """A conversation to write to; the first message of two users opens theirs."""
-    chat = world.find_chat(session.app, conversation)
-    if chat is not None:
-        return chat
+def _stranger(conversation: ConversationId) -> Refused:
+    return Refused(Code.UNKNOWN_CONVERSATION, f"there is no conversation {conversation!r} with you in it")
+
+
+def _peers(world: World, session: Session, conversation: ConversationId) -> tuple[User, User]:
+    """The two users whose conversation begins with a first message."""
     pair = direct_members(conversation)
     if pair is None or session.user.name not in pair:
-        raise Refused(Code.UNKNOWN_CONVERSATION, f"there is no conversation {conversation!r} with you in it")
-    return open_direct(world, session.app, *(world.account(session.app, name) for name in pair))
+        raise _stranger(conversation)
+    return world.account(session.app, pair[0]), world.account(session.app, pair[1])
+
+
+def _check_message(limits: Limits, command: commands.SendMessage) -> None:
+    """What is wrong with it wherever it goes. A refused first message opens no conversation."""
+    if command.number < 1:
+        raise Refused(Code.INVALID, "numbers of sends begin at 1")
+    if command.counts is Counts.SYSTEM:
+        raise Refused(Code.NOT_PERMITTED, "system messages are the node's")
+    body, limit = command.body, limits.body_bytes_max
+    size = len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode())
+    if size > limit:
+        raise Refused(Code.INVALID, f"the body has {size} bytes, {limit} are allowed", limit=limit)
 
 
 def open_direct(world: World, app: App, one: User, other: User) -> Chat:
@@ -238,6 +250,7 @@ def open_direct(world: World, app: App, one: User, other: User) -> Chat:
         )
         if event is not None:
             chat.conversation.apply(event)
+            world.tell(app, (user.name,), event)
         world.touch_member(chat, user.name, True)
     return chat
 
@@ -254,11 +267,10 @@ def _check_group_send(world: World, session: Session, chat: Chat, *, asks: bool)
     app, name = session.app, session.user.name
     conversation = chat.conversation
     member = conversation.members.get(name)
-    if member is None or chat.conversation.kind is not ConversationKind.GROUP:
-        raise Refused(Code.UNKNOWN_CONVERSATION, f"there is no conversation {chat.id!r} with you in it")
+    if member is None:
+        raise _stranger(chat.id)
     if not member.joined or chat.dissolved:
         raise Refused(Code.NOT_A_MEMBER, f"you are no longer in {chat.id!r}")
-    chat.used_ms = world.now_ms
     policy = app.features.groups
     role = chat.role(name)
     if not allowed(role, policy.may_send):

@@ -5,26 +5,44 @@
     batch = pipeline.start()                 one commit for all ticks that wait; None when there is none to do
     mail = pipeline.committed()              it is durable: its ticks go out
     mail = pipeline.failed()                 it was undone: what everybody is told instead
+    frames = answer(world, ask, found)       storage has answered a fetch of `mail.then`
 
-Whoever calls this sends `mail.frames` first, then does `mail.then` in order.
+Whoever calls this sends `mail.frames` first, then does `mail.then` in order; `mail.again` is to be decided
+with the next tick, before anything else.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from receipts.core.errors import Code
+from receipts.core.errors import Code, LocalProtocolError
 from receipts.core.ranges import EMPTY, Ranges, through
 from receipts.storage import base as rows
 from receipts.wire import commands
 from receipts.wire.codec import Frame
-from receipts.wire.updates import Goodbye, Rejected
+from receipts.wire.updates import Goodbye, Rejected, Update
 
+from . import admin, queries
+from .commands import (
+    ExplainFor,
+    LinkLost,
+    ListAllConversations,
+    ListUsers,
+    MakeToken,
+    Malformed,
+    PasswordChecked,
+    PasswordHashed,
+    Stats,
+    Sweep,
+    Text,
+    Verify,
+)
 from .hub import Hub
-from .world import Ask, Cut, Session, Tick
+from .world import Ask, Cut, Session, Tick, World
 
-__all__ = ["Mail", "Pipeline", "mail_of"]
+__all__ = ["Mail", "Pipeline", "answer", "mail_of"]
 
 RETRY_AFTER_FULL_MS = 5000
 """A full disk is emptied by a person, not by the next millisecond."""
@@ -33,9 +51,11 @@ RETRY_AFTER_FULL_MS = 5000
 class Mail:
     """What is let out."""
 
-    __slots__ = ("frames", "then")
+    __slots__ = ("again", "frames", "then")
 
     def __init__(self) -> None:
+        self.again: list[tuple[Session, Any]] = []
+        """Questions whose answers were undone: nothing was wrong with them."""
         self.frames: dict[Session, list[Frame]] = {}
         """One write per session."""
         self.then: list[Ask | Cut] = []
@@ -66,7 +86,14 @@ class Pipeline:
         if self._committing is None:
             while self._waiting and not self._waiting[0].writes:
                 free.append(self._waiting.popleft())
-        return mail_of(free)
+        return self._release(free)
+
+    def _release(self, ticks: list[Tick]) -> Mail:
+        """What changes nothing goes out under the number of the last tick that storage knows of: a number
+        that storage does not know is given once more after a crash, to something else."""
+        if ticks:
+            self._hub.released(ticks[-1].number)
+        return mail_of(ticks, self._hub.world.committed_tick)
 
     def start(self) -> rows.Batch | None:
         """The next commit, if there is one to do and none is running.
@@ -83,43 +110,122 @@ class Pipeline:
         """The commit is durable."""
         assert self._committing is not None
         ticks, self._committing = self._committing, None
-        self._hub.committed(ticks[-1].number)
+        self._hub.committed()
         while self._waiting and not self._waiting[0].writes:
             ticks.append(self._waiting.popleft())
-        return mail_of(ticks)
+        return self._release(ticks)
 
     def failed(self) -> Mail:
         """The commit was undone, and with it all later ticks, which were built on it. Everybody whose
-        command is lost is answered; nobody else is told anything."""
+        command is lost is answered; nobody else is told anything. Questions are decided again, on what is
+        on disk (scene 22)."""
         assert self._committing is not None
         lost = [*self._committing, *self._waiting]
         self._committing = None
         self._waiting.clear()
         undone = self._hub.undo()
-        number = self._hub.world.tick_number
+        number = self._hub.world.committed_tick
         mail = Mail()
         for tick in lost:
             for session, command in tick.commands:
-                if session.dialect is not None and type(command) in _ANSWERED:
-                    mail.frames.setdefault(session, []).extend(
-                        session.dialect.encode(_storage_full(command), number)
-                    )
-            mail.then += [entry for entry in tick.outbox if type(entry) is Cut]
+                if isinstance(command, PasswordChecked | PasswordHashed):
+                    command = command.command
+                if isinstance(command, LinkLost | Sweep):
+                    continue  # nobody waits for an answer to these
+                if _only_asks(command) and session.state != "closed":
+                    mail.again.append((session, command))
+                elif not isinstance(command, Malformed):
+                    _put(mail, session, _storage_full(command), number)
+            for entry in tick.outbox:
+                if isinstance(entry, Cut):
+                    mail.then.append(entry)
+                elif not isinstance(entry, Ask) and isinstance(entry[1], Goodbye):
+                    assert isinstance(entry[0], Session)
+                    _put(mail, entry[0], _last_word(entry[1]), number)
         for session in undone:
-            goodbye = Goodbye(
-                code=Code.STORAGE_FULL,
-                reason="the login could not be written: the node's disk is full",
-                retry_after_ms=RETRY_AFTER_FULL_MS,
-            )
-            mail.frames.setdefault(session, []).extend(session.dialect.encode(goodbye, number))
+            _put(mail, session, _UNDONE, number)
             mail.then.append(Cut(session))
         return mail
 
 
-_ANSWERED = frozenset(commands.COMMAND_TYPES)
+_ASKING = frozenset(
+    {
+        commands.FetchHistory,
+        commands.ListConversations,
+        commands.ListMembers,
+        commands.ListReaders,
+        commands.GetStatus,
+        commands.ExplainUnread,
+        commands.GetBadge,
+        commands.ListDevices,
+        commands.AckPage,
+        commands.Ping,
+        MakeToken,
+        ListUsers,
+        ExplainFor,
+        ListAllConversations,
+        Stats,
+        Malformed,
+    }
+)
 
 
-def _storage_full(command: commands.Command) -> Rejected:
+def _only_asks(command: Any) -> bool:
+    return type(command) in _ASKING or (type(command) is Verify and not command.repair)
+
+
+_UNDONE = Goodbye(
+    code=Code.STORAGE_FULL,
+    reason="what this session was about could not be written: the node's disk is full",
+    retry_after_ms=RETRY_AFTER_FULL_MS,
+)
+
+_JUDGED_ON_STATE = frozenset(
+    {Code.REPLACED, Code.LOGGED_OUT, Code.UNAUTHORIZED, Code.TOKEN_REVOKED, Code.TOO_MANY}
+)
+
+
+def _last_word(said: Goodbye) -> Goodbye:
+    """A link stays closed, but not for a reason that was undone: who hears 'logged out' forgets everything."""
+    return _UNDONE if said.code in _JUDGED_ON_STATE else said
+
+
+def _put(mail: Mail, session: Session, update: Update | Text, number: int) -> None:
+    frames = _encode(mail, session, update, number)
+    if frames:
+        mail.frames.setdefault(session, []).extend(frames)
+
+
+def _encode(mail: Mail, session: Session, update: Update | Text, number: int) -> list[Frame]:
+    """An update as this session's frames. What is too large for one ends as an error of whoever asked for
+    it, never as one of the node; without somebody who asked, the session cannot go on."""
+    if session.dialect is None:
+        return []
+    try:
+        return list(session.dialect.encode(update, number))
+    except LocalProtocolError as error:
+        rid = getattr(update, "rid", None)
+        if rid is not None:
+            refused = Rejected(rid=rid, code=Code.FRAME_TOO_LARGE, reason=f"ask for less at once: {error}")
+            return list(session.dialect.encode(refused, number))
+        mail.then.append(Cut(session))
+        return list(session.dialect.encode(Goodbye(code=Code.FRAME_TOO_LARGE, reason=str(error)), number))
+
+
+def answer(world: World, ask: Ask, found: Any) -> Mail:
+    """What storage found, for the session that asked."""
+    mail = Mail()
+    if ask.session.state != "closed":
+        made = _MAKE[ask.purpose](world, ask.session, ask.context, found)
+        for update in made if isinstance(made, list) else [made]:
+            _put(mail, ask.session, update, world.committed_tick)
+    return mail
+
+
+_MAKE: dict[str, Callable[[World, Session, Any, Any], Any]] = {**queries.ANSWERS, **admin.ANSWERS}
+
+
+def _storage_full(command: Any) -> Rejected:
     ranges: Ranges = EMPTY
     if isinstance(command, commands.AckDelivered | commands.ReadMessages):
         ranges = command.ranges
@@ -135,15 +241,16 @@ def _storage_full(command: commands.Command) -> Rejected:
     )
 
 
-def mail_of(ticks: Iterable[Tick]) -> Mail:
-    """Frames by session, each update encoded once per way of speaking.
+def mail_of(ticks: Iterable[Tick], committed_tick: int) -> Mail:
+    """Frames by session, each update encoded once per way of speaking, none under a later tick than
+    `committed_tick`.
 
     A session that is behind is passed by: the page that is on its way has, or will have, what it misses.
     """
     mail = Mail()
     frames_of = mail.frames
     for tick in ticks:
-        number = tick.number
+        number = min(tick.number, committed_tick)
         for entry in tick.outbox:
             if isinstance(entry, Ask | Cut):
                 mail.then.append(entry)
@@ -158,14 +265,15 @@ def mail_of(ticks: Iterable[Tick]) -> Mail:
                     key = dialect.shared_key
                     frames = shared.get(key)
                     if frames is None:
-                        frames = dialect.encode(update, number)
-                        if key:
+                        cuts = len(mail.then)
+                        frames = _encode(mail, session, update, number)
+                        if key and len(mail.then) == cuts:
                             shared[key] = frames
                     known = frames_of.get(session)
                     if known is None:
                         frames_of[session] = list(frames)
                     else:
                         known.extend(frames)
-            elif to.dialect is not None:
-                frames_of.setdefault(to, []).extend(to.dialect.encode(update, number))
+            else:
+                _put(mail, to, update, number)
     return mail

@@ -6,6 +6,7 @@ answer by the function in `ANSWERS` under the fetch's purpose.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ from receipts.wire.updates import (
 from . import catchup
 from .limits import take
 from .marks import devices_since
-from .world import Ask, Chat, Session, World
+from .world import Ask, Chat, Info, Session, World
 
 __all__ = [
     "ANSWERS",
@@ -108,6 +109,8 @@ def _newest_that_fit(found: list[rows.MessageRow], bytes_max: int) -> list[rows.
 def list_conversations(world: World, session: Session, command: commands.ListConversations) -> None:
     """The latest first, with unread counts."""
     limits = session.app.limits
+    if command.cursor and _CURSOR.fullmatch(command.cursor) is None:
+        raise Refused(Code.INVALID, "this is not the cursor of a page; begin without one")
     take(session.user.buckets, "queries", limits, world.now_ms)
     arguments = {
         "app": session.app.id,
@@ -118,17 +121,28 @@ def list_conversations(world: World, session: Session, command: commands.ListCon
     world.tick.outbox.append(Ask(session, "summaries", arguments, "conversations", command.rid))
 
 
+_CURSOR = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
+"""What `Store.summaries` gives as cursors."""
+
+
 def _conversations(
     world: World, session: Session, rid: int, found: tuple[list[rows.SummaryRows], str]
 ) -> Update:
     me = session.user.name
     items = []
+    room = session.app.limits.page_bytes_max
     for summary in found[0]:
         chat = _counted(summary, me)
         member = chat.members[me]
         last = summary.last
-        if last is not None and not member.in_audience(last.seq):
+        if last is not None and last.seq not in RangeSet(
+            codec.readable(member, chat.head, chat.expired_through)
+        ):
             last = None
+        if last is not None:
+            room -= len(last.body)
+            if room < 0:  # long messages of a whole page do not fit a frame: the line stays, without it
+                last = None
         name = chat.registers.get(Register.NAME)
         items.append(
             Summary(
@@ -226,12 +240,12 @@ def _page(world: World, session: Session, context: Any, found: rows.ResumePage) 
 
 
 def _statistics(
-    world: World, session: Session, through: int, found: list[tuple[ConversationId, Seq, int]]
-) -> Update | None:
-    return catchup.statistics(found, through)
+    world: World, session: Session, context: None, found: list[tuple[ConversationId, Seq, int]]
+) -> list[Update]:
+    return catchup.statistics(world, session, found)
 
 
-ANSWERS: dict[str, Callable[[World, Session, Any, Any], Update | None]] = {
+ANSWERS: dict[str, Callable[[World, Session, Any, Any], Update | list[Update]]] = {
     "history": _history,
     "conversations": _conversations,
     "badge": _badge,
@@ -282,12 +296,9 @@ def list_readers(world: World, session: Session, command: commands.ListReaders) 
     seq = command.seq
     info = world.info(chat, seq)
     take(session.user.buckets, "queries", session.app.limits, world.now_ms)
-    if info is None:
-        raise Refused(Code.UNKNOWN_MESSAGE, f"there is no #{seq} in {chat.id!r}")
     if chat.pair is not None:
         raise Refused(Code.INVALID, "one-to-one messages have a status; reader lists are of groups")
-    if info.author != session.user.name:
-        raise Refused(Code.NOT_PERMITTED, "only the author of a message sees who has read it")
+    info = _own_message(session, chat, seq, info)
     if not session.app.features.group_receipts:
         raise Refused(Code.FEATURE_OFF, "group receipts are switched off for this app")
     world.answer(session, _readers(session, chat, info.asks, command))
@@ -319,11 +330,16 @@ def _readers(session: Session, chat: Chat, asks: bool, command: commands.ListRea
     limit = _limit(command.limit, session.app.limits.readers_page_max)
     rest = [name for name in audience if name > command.after]
     read, waiting = [], []
+    given, room = 0, session.app.limits.page_bytes_max
     for name in rest[:limit]:
+        if room < 0:
+            break
+        given += 1
         left = not conversation.members[name].joined
         if name in receipts:
             receipt = receipts[name]
             read.append(Reader(name, receipt.at_ms, receipt.content, receipt.version, left))
+            room -= len(receipt.content)
         elif conversation.is_read(seq, name) is False:
             waiting.append(Reader(name, 0, "", 0, left))
     return Readers(
@@ -335,7 +351,7 @@ def _readers(session: Session, chat: Chat, asks: bool, command: commands.ListRea
         count=len(receipts),
         readers=tuple(read),
         waiting=tuple(waiting),
-        more=len(rest) > limit,
+        more=len(rest) > given,
     )
 
 
@@ -346,19 +362,34 @@ def get_status(world: World, session: Session, command: commands.GetStatus) -> N
     if len(command.seqs) > limits.detail_ids_max:
         limit = limits.detail_ids_max
         raise Refused(Code.TOO_MANY, f"at most {limit} messages are named in one query", limit=limit)
-    infos = {seq: world.info(chat, seq) for seq in command.seqs}
+    infos = world.infos(chat, command.seqs)
     me = session.user.name
     since = {name: _since(world, chat, name) for name in chat.pair or () if name != me}
     take(session.user.buckets, "queries", limits, world.now_ms)
     items: list[MemberStatus] = []
     for seq, info in infos.items():
-        if info is None:
-            raise Refused(Code.UNKNOWN_MESSAGE, f"there is no #{seq} in {chat.id!r}")
-        if info.author != me:
-            raise Refused(Code.NOT_PERMITTED, "only the author of a message sees how far it came")
+        _own_message(session, chat, seq, info)
         for name in chat.conversation.audience(seq, me):
             items.append(_status(chat, seq, name, since.get(name, {}), session.app.features.group_receipts))
+    if len(items) > STATUSES_MAX:
+        reason = f"{len(items)} answers do not fit a frame: name fewer messages, or list the readers of one"
+        raise Refused(Code.TOO_MANY, reason, limit=STATUSES_MAX)
     world.answer(session, Statuses(rid=command.rid, conversation=chat.id, items=tuple(items)))
+
+
+STATUSES_MAX = 5000
+"""Members times messages in one answer: a frame of JSON has room for so many of them with long names."""
+
+
+def _own_message(session: Session, chat: Chat, seq: Seq, info: Info | None) -> Info:
+    """How far a message came is for its author to know."""
+    if info is None:
+        if 1 <= seq <= chat.conversation.expired_through:
+            raise Refused(Code.EXPIRED, f"#{seq} is no longer kept")
+        raise Refused(Code.UNKNOWN_MESSAGE, f"there is no #{seq} in {chat.id!r}")
+    if info.author != session.user.name:
+        raise Refused(Code.NOT_PERMITTED, "only the author of a message sees how far it came")
+    return info
 
 
 def _since(world: World, chat: Chat, name: UserId) -> dict[str, Seq]:

@@ -25,12 +25,12 @@ from receipts.wire.codec import BadCommand, Frame
 from receipts.wire.dialect import dialect_of
 from receipts.wire.updates import Goodbye, Rejected
 
-from . import admin, queries
+from . import admin
 from .commands import Admin, LinkLost, Malformed, PasswordChecked, PasswordHashed, Sweep
 from .hub import AnyCommand, Hub
 from .operator import OPERATOR
 from .passwords import Passwords
-from .pipeline import Mail, Pipeline
+from .pipeline import Mail, Pipeline, answer
 from .worker import Inline, Worker, call_soon
 from .world import Ask, Need, PasswordJob, Session, Tick
 
@@ -372,6 +372,11 @@ class Node:
                 self._worker.submit(done, getattr(self.store, action.method), **action.arguments)
             elif action.session.link is not None:
                 action.session.link.close()
+        if mail.again:
+            self._inbox[:0] = mail.again
+            if not self._scheduled:
+                self._scheduled = True
+                self._soon(self._tick)
 
     def _send_to(self, session: Session, frames: list[Frame]) -> None:
         link = session.link
@@ -390,11 +395,7 @@ class Node:
         if error is not None:
             self._fail(error)
             return
-        make: Any = queries.ANSWERS.get(ask.purpose) or admin.ANSWERS[ask.purpose]
-        world = self.hub.world
-        update = make(world, ask.session, ask.context, found)
-        if update is not None and ask.session.dialect is not None:
-            self._send_to(ask.session, ask.session.dialect.encode(update, world.committed_tick))
+        self._let_out(answer(self.hub.world, ask, found))
 
     # -- time
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
+from typing import TypeAlias
 
 from receipts.core import decide, explain
 from receipts.core.errors import Code, Refused
@@ -13,9 +15,10 @@ from receipts.core.ids import AppId, ConversationId, Seq, UserId
 from receipts.core.ranges import RangeSet, ranges_of
 from receipts.storage import base as rows
 
+from . import accounts
 from .commands import Sweep, Text, Verify
 from .messages import fold
-from .world import Chat, Session, World
+from .world import Chat, Missing, Need, Session, World
 
 __all__ = ["evict", "sweep", "verify"]
 
@@ -34,17 +37,11 @@ FACTS_AT_ONCE = 10_000
 
 def sweep(world: World, session: Session, command: Sweep) -> None:
     """Look around: called every second or so, and when something is due."""
-    receipts = _due_receipts(world)
-    messages = _due_messages(world)
-    for app, conversation, seq in receipts:
-        _expire_receipts(world, app, conversation, seq)
-    for app, conversation, seq in messages:
-        _expire_messages(world, app, conversation, seq)
+    _expire(world)
     for link in list(world.sessions):
         silent_ms = world.now_ms - link.heard_ms
         if silent_ms > 2 * world.heartbeat_ms and link.state != "closed" and not link.admin:
-            if link.user is not None and link in link.user.sessions:
-                link.user.sessions.remove(link)
+            accounts.part(world, link)
             reason = f"nothing was heard for {silent_ms} ms; send a Ping within the heartbeat"
             world.close(link, Code.IDLE, reason)
     if world.now_ms - world.evicted_ms > EVICT_EVERY_MS:
@@ -52,18 +49,59 @@ def sweep(world: World, session: Session, command: Sweep) -> None:
         evict(world)
 
 
-def _due_receipts(world: World) -> list[tuple[AppId, ConversationId, Seq]]:
-    """Loads all that is needed, and says when to look again; nothing changes yet but that."""
-    if world.next_receipts_ms is None or world.next_receipts_ms > world.now_ms:
-        return []
-    now_ms = world.sweep_ms = world.sweep_ms or world.now_ms  # one question, however often it is run again
-    due: list[tuple[AppId, ConversationId, Seq]] = world.ask("due_receipts", now_ms, DUE_AT_ONCE)
-    following: int | None = world.ask("next_due_receipt", now_ms)
-    for app, conversation, _ in due:
-        world.find_chat(world.apps[app], conversation)
+def _expire(world: World) -> None:
+    """Receipts and messages whose time has come, by the node's own clock. All that is needed is asked for
+    before anything changes, at one time however often this is run again."""
+    now_ms = world.sweep_ms or world.now_ms
+    receipts_due = world.next_receipts_ms is not None and world.next_receipts_ms <= now_ms
+    messages_due = world.next_retention_ms <= now_ms
+    if not receipts_due and not messages_due:
+        return
+    world.sweep_ms = now_ms
+    receipts: list[_Due] = []
+    following: int | None = None
+    if receipts_due:
+        receipts = world.ask("due_receipts", now_ms, DUE_AT_ONCE)
+        following = world.ask("next_due_receipt", now_ms)
+    messages: list[_Due] = []
+    if messages_due:
+        for app in world.apps.values():
+            if app.limits.retention_ms:
+                messages += world.ask("due_messages", app.id, now_ms - app.limits.retention_ms, DUE_AT_ONCE)
+    old = _chats(world, receipts)
+    older = _chats(world, messages)
     world.sweep_ms = 0
-    if len(due) == DUE_AT_ONCE:
-        return due  # at the next sweep the rest
+    if messages_due:
+        all_done = len(messages) < DUE_AT_ONCE
+        world.next_retention_ms = now_ms + RETENTION_EVERY_MS if all_done else now_ms
+    for chat, seq in old:
+        _expire_receipts(world, chat, seq)
+    for chat, seq in older:
+        _expire_messages(world, chat, seq)
+    if receipts_due and len(receipts) < DUE_AT_ONCE:  # else the rest at the next sweep
+        world.next_receipts_ms = _next_receipts(world, now_ms, following)
+
+
+_Due: TypeAlias = tuple[AppId, ConversationId, Seq]
+
+
+def _chats(world: World, due: list[_Due]) -> list[tuple[Chat, Seq]]:
+    names: dict[AppId, list[ConversationId]] = {}
+    for app, conversation, _ in due:
+        names.setdefault(app, []).append(conversation)
+    needs: list[Need] = []
+    for app in names:
+        try:
+            world.all_of(world.apps[app], names[app])
+        except Missing as missing:
+            needs += missing.needs
+    if needs:
+        raise Missing(*needs)
+    return [(world.apps[app].chats[conversation], seq) for app, conversation, seq in due]
+
+
+def _next_receipts(world: World, now_ms: int, stored: int | None) -> int | None:
+    """When the next ones expire, those that storage does not have yet included."""
     coming = [
         ask.expires_ms
         for known in world.apps.values()
@@ -71,13 +109,11 @@ def _due_receipts(world: World) -> list[tuple[AppId, ConversationId, Seq]]:
         for ask in chat.asks.values()
         if ask.expires_ms > now_ms
     ]
-    world.next_receipts_ms = min([*coming, *([following] if following is not None else [])], default=None)
-    return due
+    return min([*coming, *([stored] if stored is not None else [])], default=None)
 
 
-def _expire_receipts(world: World, app: AppId, conversation: ConversationId, seq: Seq) -> None:
-    """The node decides, by its own clock; askers are told, so that their replicas let go too."""
-    chat = world.apps[app].chats[conversation]
+def _expire_receipts(world: World, chat: Chat, seq: Seq) -> None:
+    """Askers are told, so that their replicas let go too."""
     event = decide.expire_receipts(chat.conversation, seq)
     if event is None:
         return
@@ -94,23 +130,7 @@ def _forget_asks(chat: Chat, seq: Seq) -> None:
         del chat.asks[number]
 
 
-def _due_messages(world: World) -> list[tuple[AppId, ConversationId, Seq]]:
-    if world.now_ms < world.next_retention_ms:
-        return []
-    now_ms = world.retention_asked_ms = world.retention_asked_ms or world.now_ms
-    due: list[tuple[AppId, ConversationId, Seq]] = []
-    for app in world.apps.values():
-        if app.limits.retention_ms:
-            due += world.ask("due_messages", app.id, now_ms - app.limits.retention_ms, DUE_AT_ONCE)
-    for name, conversation, _ in due:
-        world.find_chat(world.apps[name], conversation)
-    world.retention_asked_ms = 0
-    world.next_retention_ms = now_ms + RETENTION_EVERY_MS
-    return due
-
-
-def _expire_messages(world: World, app: AppId, conversation: ConversationId, seq: Seq) -> None:
-    chat = world.apps[app].chats[conversation]
+def _expire_messages(world: World, chat: Chat, seq: Seq) -> None:
     event = decide.expire(chat.conversation, seq)
     if event is None:
         return
@@ -118,6 +138,8 @@ def _expire_messages(world: World, app: AppId, conversation: ConversationId, seq
         fold(world, chat)  # their authors' marks must not go with the messages
     chat.conversation.apply(event)
     _forget_asks(chat, event.through)
+    for number in [number for number in chat.recent if number <= event.through]:
+        del chat.recent[number]
     world.new.expired_messages.append((chat.key, event.through))
     world.touch_row(chat)
     world.tell(chat.app, chat.members(), event)
@@ -143,16 +165,18 @@ def evict(world: World) -> None:
 
 
 def verify(world: World, session: Session, command: Verify) -> None:
-    """Recount one conversation from its messages, and mend it if that is asked."""
+    """Recount one conversation from its messages, and mend it if that is asked.
+
+    What memory says is compared with what storage says, so nothing may lie between the two: while the
+    conversation is written to, it is looked at again.
+    """
     app = world.apps.get(command.app)
     chat = world.find_chat(app, command.conversation) if app is not None else None
     if chat is None:
         raise Refused(Code.UNKNOWN_CONVERSATION, f"there is no conversation {command.conversation!r}")
-    facts: list[rows.MessageRow] = []
-    floor = chat.conversation.expired_through
-    for start in range(floor + 1, chat.conversation.head + 1, FACTS_AT_ONCE):
-        stop = min(start + FACTS_AT_ONCE, chat.conversation.head + 1)
-        facts += world.ask("history", chat.key, (start, stop), FACTS_AT_ONCE)
+    if command.repair and not command.life:
+        raise Refused(Code.INVALID, "a repair begins a new life of the data: it needs an id")
+    facts = _facts(world, chat)
     findings = list(_recount(chat, facts)) + explain.verify(chat.conversation)
     if findings and command.repair:
         _repair(world, chat, facts, command.life)
@@ -160,8 +184,33 @@ def verify(world: World, session: Session, command: Verify) -> None:
     world.answer(session, Text(command.rid, json.dumps(listed)))
 
 
+def _facts(world: World, chat: Chat) -> list[rows.MessageRow]:
+    """All messages of a conversation, as of now."""
+    floor, head = chat.conversation.expired_through, chat.conversation.head
+    needs = [
+        Need("history", (chat.key, (start, min(start + FACTS_AT_ONCE, head + 1)), FACTS_AT_ONCE))
+        for start in range(floor + 1, head + 1, FACTS_AT_ONCE)
+    ]
+    # Of nobody: when it was asked, if storage had everything by then, and how often.
+    asked = Need("looked", (chat.key,))
+    began, times = world.found.get(asked, (0, 0))
+    if chat.touched_tick < began:
+        return [row for need in needs for row in world.found[need]]
+    if times >= LOOKS_MAX:
+        reason = f"{chat.id!r} is written to all the time; verify it when it is quiet"
+        raise Refused(Code.BUSY, reason, retry_after_ms=1000)
+    if not needs:
+        return []
+    began = world.tick_number if chat.touched_tick <= world.committed_tick else 0
+    raise Missing(*needs, known={asked: (began, times + 1)})
+
+
+LOOKS_MAX = 20
+"""How often a conversation that changes is looked at again."""
+
+
 def _recount(chat: Chat, facts: list[rows.MessageRow]) -> Iterator[Finding]:
-    """What the messages say, against what the state says. A message not committed yet is left out."""
+    """What the messages say, against what the state says."""
     conversation = chat.conversation
     seqs = [row.seq for row in facts]
     floor = conversation.expired_through
@@ -175,9 +224,7 @@ def _recount(chat: Chat, facts: list[rows.MessageRow]) -> Iterator[Finding]:
         ("recalled", conversation.recalled, {row.seq for row in facts if row.recalled_tick}),
         ("uncounted", conversation.uncounted, {row.seq for row in facts if row.counts}),
     ):
-        if set(stored.within(known.ranges)) and RangeSet(stored.within(known.ranges)) != RangeSet(
-            ranges_of(recount)
-        ):
+        if stored.within(known.ranges) != ranges_of(recount):
             yield Finding(
                 invariant="I-14", member=None, detail=f"{what} is {known}, recounted {sorted(recount)[:20]}"
             )
@@ -223,11 +270,9 @@ def _repair(world: World, chat: Chat, facts: list[rows.MessageRow], life: str) -
         world.touch_marks(chat, user, True)
         world.touch_member(chat, user, True)
     fold(world, chat)
-    if life:
-        world.life = life
-        for link in list(world.sessions):
-            if link.logged_in:
-                link.user.sessions.remove(link)
-                world.close(
-                    link, Code.SHUTTING_DOWN, "the state was repaired; connect again", retry_after_ms=100
-                )
+    world.restores.append(partial(setattr, world, "life", world.life))
+    world.life = life
+    for link in list(world.sessions):
+        if link.logged_in:
+            accounts.part(world, link)
+            world.close(link, Code.SHUTTING_DOWN, "the state was repaired; connect again", retry_after_ms=100)

@@ -63,9 +63,15 @@ class Need(NamedTuple):
 class Missing(Exception):
     """Raised by a look-up; the command is run again once all of `needs` are there."""
 
-    def __init__(self, *needs: Need) -> None:
+    def __init__(self, *needs: Need, known: dict[Need, Any] | None = None) -> None:
+        """
+        Args:
+            known: What the command wants to find beside them when it is run again; all else that was found
+                before is dropped then. None keeps what was found.
+        """
         super().__init__(*needs)
         self.needs = needs
+        self.known = known
 
 
 # -- outcomes
@@ -170,6 +176,7 @@ class Session:
         "link",
         "login_tick",
         "number",
+        "page_coming",
         "page_token",
         "peer",
         "since",
@@ -204,6 +211,8 @@ class Session:
         """While behind: where the next page begins."""
         self.page_token: str | None = None
         """Of the page that has to be acknowledged before the next one."""
+        self.page_coming = False
+        """Whether it was, and the next one is being read."""
         self.full = False
         self.waiting_for: set[Need] | None = None
         """What is being loaded for the first command of the backlog."""
@@ -408,7 +417,7 @@ class World:
         self.committed_tick = meta.tick
         """The last tick that storage knows of."""
         self.released_tick = meta.tick
-        """The last tick whose outbox was let out: this one and all before it are durable, or change nothing."""
+        """The last tick whose outbox was let out: it and all before it are durable, or change nothing."""
         self.found: dict[Need, Any] = {}
         """What was loaded for the command that runs now."""
         self.restores: list[Callable[[], object]] = []
@@ -483,7 +492,7 @@ class World:
         return chats
 
     def chats_of(self, app: App, user: UserId) -> list[Chat]:
-        """All conversations that a user was ever a member of, those that storage does not have yet included."""
+        """All conversations that a user was ever a member of, with those that storage does not have yet."""
         stored = self.ask("conversations_of", app.id, user)
         new = [name for name, chat in app.chats.items() if user in chat.conversation.members]
         return self.all_of(app, dict.fromkeys([*stored, *new]))

@@ -230,7 +230,7 @@ class Batch:
     messages: list[MessageRow] = attrs.Factory(list)
     """New ones."""
     recalls: list[tuple[int, Seq, int, UserId, int]] = attrs.Factory(list)
-    """(conversation key, seq, tick, by, at_ms): applied after `messages`, so that both may be in one batch."""
+    """(conversation key, seq, tick, by, at_ms): applied after `messages`; both may be in one batch."""
     asks: list[AskRow] = attrs.Factory(list)
     receipts: list[GroupReceiptRow] = attrs.Factory(list)
     expired_receipts: list[tuple[int, Seq]] = attrs.Factory(list)
@@ -427,10 +427,9 @@ class Store(ABC):
         """When the next receipts expire, after a time (exclusive)."""
 
     @abstractmethod
-    def due_messages(
-        self, app: AppId, before_ms: int, limit: int
-    ) -> list[tuple[AppId, ConversationId, Seq]]:
-        """Conversations of an app with messages accepted before a time (exclusive), each with the highest such seq."""
+    def due_messages(self, app: AppId, before_ms: int, limit: int) -> list[tuple[AppId, ConversationId, Seq]]:
+        """Conversations of an app with messages accepted before a time (exclusive), each with the highest
+        such seq."""
 
     # what is answered straight from storage
 

@@ -37,7 +37,9 @@ _pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True
 
 
 def pack_marks(member: Member, shared_tick: int) -> bytes:
-    """`MarkRow.marks`: [shared_tick, read, read_shared, delivered_shared, {device: held}], sets as flat bounds.
+    """`MarkRow.marks`: [shared_tick, read, read_shared, delivered_shared, {device: held}].
+
+    Sets are flat bounds.
 
     Args:
         shared_tick: When what others may know of it last changed: a private read must not show (I-25), not
