@@ -55,7 +55,7 @@ from .reading import ReadingPolicy
 from .replica import MESSAGES_MAX, Replica
 from .session import COALESCE_MS, Changes, Profile, Session, State
 
-__all__ = ["Connection", "ConnectionLost", "Token", "connect"]
+__all__ = ["CLOSE_SECONDS", "UPDATES_MAX", "Connection", "ConnectionLost", "Token", "connect"]
 
 UPDATES_MAX = 10_000
 """Updates that wait for the application; beyond, the oldest are dropped and `Lagged` says so. The replica

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 
 import msgpack
 
-from receipts.core.errors import LocalProtocolError, ReceiptsError
+from receipts.core.errors import DecodeError, LocalProtocolError, ReceiptsError
 from receipts.core.events import MessageAccepted
 from receipts.core.ids import ConversationId, DeviceId, Seq, UserId
 from receipts.wire.codec import decode_command, decode_update, encode_command, encode_update
@@ -29,13 +29,15 @@ from receipts.wire.updates import ConversationPart
 from .outbox import Mark
 from .session import Changes
 
-__all__ = ["Disk", "DiskFailed", "Saved", "rows_of"]
+__all__ = ["Disk", "DiskFailed", "Rows", "Saved", "rows_of"]
 
 _APPLICATION_ID = 0x52435054  # "RCPT"
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE conversation (id TEXT PRIMARY KEY, part BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE conversation (
+    id TEXT NOT NULL, place INTEGER NOT NULL, part BLOB NOT NULL, PRIMARY KEY (id, place)
+) WITHOUT ROWID;
 CREATE TABLE message (
     conversation TEXT NOT NULL, seq INTEGER NOT NULL, frame BLOB NOT NULL, PRIMARY KEY (conversation, seq)
 ) WITHOUT ROWID;
@@ -68,7 +70,8 @@ class Rows(NamedTuple):
     token: str | None
     number: int
     replaced: bool
-    parts: list[tuple[ConversationId, bytes | str]]
+    parts: list[tuple[ConversationId, int, bytes | str]]
+    changed: list[tuple[ConversationId]]
     messages: list[tuple[ConversationId, Seq, bytes | str]]
     removed: list[tuple[ConversationId, Seq]]
     sends: list[tuple[int, bytes | str]]
@@ -83,7 +86,12 @@ def rows_of(changes: Changes) -> Rows:
         changes.token,
         changes.number,
         changes.replaced,
-        [(part.conversation, encode_update(part, 0)) for part in changes.parts],
+        [
+            (name, place, encode_update(part, 0))
+            for name, parts in changes.parts.items()
+            for place, part in enumerate(parts)
+        ],
+        [(name,) for name in changes.parts],
         [(m.conversation, m.seq, encode_update(m, 0)) for m in changes.messages],
         changes.removed,
         [(send.number, encode_command(send)) for send in changes.sends if not isinstance(send, int)],
@@ -135,23 +143,24 @@ class Disk:
     def _open(self, db: sqlite3.Connection, owner: list[str], install: str) -> Saved:
         # An exclusive lock for as long as it is open: two processes would give one number to two sends.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("BEGIN IMMEDIATE")
         (found,) = db.execute("PRAGMA application_id").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if found == 0 and not tables:
+        fresh = found == 0 and not tables
+        if not fresh and found != _APPLICATION_ID:
+            raise DiskFailed(f"{self.path} is not the file of a receipts client; choose another path")
+        if not fresh and version != _SCHEMA_VERSION:
+            raise DiskFailed(f"{self.path} was written by a newer version of receipts; use that one")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("BEGIN IMMEDIATE")
+        if fresh:
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             about = {"owner": "\n".join(owner), "install": install, "token": None, "number": 0}
             db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
-        elif found != _APPLICATION_ID:
-            raise DiskFailed(f"{self.path} is not the file of a receipts client; choose another path")
-        elif version != _SCHEMA_VERSION:
-            raise DiskFailed(f"{self.path} was written by a newer version of receipts; use that one")
         db.execute("COMMIT")
         return self._read(db, owner)
 
@@ -218,7 +227,8 @@ class Disk:
         if rows.replaced:
             db.execute("DELETE FROM conversation")
             db.execute("DELETE FROM message")
-        db.executemany("REPLACE INTO conversation VALUES (?, ?)", rows.parts)
+        db.executemany("DELETE FROM conversation WHERE id = ?", rows.changed)
+        db.executemany("INSERT INTO conversation VALUES (?, ?, ?)", rows.parts)
         db.executemany("REPLACE INTO message VALUES (?, ?, ?)", rows.messages)
         db.executemany("DELETE FROM message WHERE conversation = ? AND seq = ?", rows.removed)
         db.executemany("REPLACE INTO send VALUES (?, ?)", rows.sends)
@@ -242,7 +252,7 @@ class Disk:
             if "locked" in str(error):
                 raise DiskFailed(f"{self.path} is in use by another process") from error
             raise DiskFailed(f"{self.path}: {error}; free some space or check the disk") from error
-        except (sqlite3.DatabaseError, OSError) as error:
+        except (sqlite3.DatabaseError, DecodeError, msgpack.UnpackException, ValueError, OSError) as error:
             raise DiskFailed(f"{self.path}: {error}; move it away to start afresh") from error
 
 

@@ -82,9 +82,6 @@ class _Reads:
             found.update(seqs.ranges)
         return found
 
-    def answered(self, seq: Seq) -> bool:
-        return seq in self.answers or any(seq in seqs for seqs in self.words.values())
-
     def drop(self, other: _Reads) -> None:
         """Take out what `other` has."""
         if self.through <= other.through:
@@ -182,10 +179,6 @@ class Marks:
         else:
             reads.words.setdefault(content, RangeSet()).update(new.ranges)
 
-    def answered(self, seq: Seq) -> bool:
-        """Whether an answer to this message waits here."""
-        return any(reads.answered(seq) for reads in self._reads.values())
-
     def local(self) -> list[tuple[Version, Ranges]]:
         """What was read, for counting: (unread mark known, ranges)."""
         return [(known, reads.all().ranges) for (_, known), reads in self._reads.items() if reads]
@@ -193,7 +186,13 @@ class Marks:
     # -- going out --------------------------------------------------------------------------------------
 
     def due(
-        self, conversation: ConversationId, *, direct: bool, reads: bool, next_rid: Callable[[], int]
+        self,
+        conversation: ConversationId,
+        *,
+        direct: bool,
+        reads: bool,
+        next_rid: Callable[[], int],
+        acks: bool = True,
     ) -> list[Mark]:
         """The frames that say what was not said on this link, and note it as said.
 
@@ -204,6 +203,7 @@ class Marks:
             direct: Whether this is a one-to-one conversation.
             reads: Whether reads may go out; the node may have asked for patience.
             next_rid: Gives numbers to commands whose refusal must be known from others'.
+            acks: Whether acknowledgements may go out.
         """
         said: list[Mark] = []
         if reads:
@@ -215,7 +215,7 @@ class Marks:
                     said += _commands(conversation, new, share, known, next_rid)
                     if direct and share:
                         self._tried_held.update(new.all().ranges)
-        return [*self._acks(conversation), *said]
+        return [*self._acks(conversation), *said] if acks else said
 
     def _acks(self, conversation: ConversationId) -> Iterator[AckDelivered]:
         for share, owed in self._owed.items():
@@ -377,11 +377,6 @@ class Outbox:
         """What was read in a conversation and is not confirmed."""
         found = self._marks.get(conversation)
         return found.local() if found is not None else []
-
-    def answered(self, conversation: ConversationId, seq: Seq) -> bool:
-        """Whether an answer to a message that asked waits here."""
-        found = self._marks.get(conversation)
-        return found is not None and found.answered(seq)
 
     def marked(self) -> list[ConversationId]:
         """Conversations with marks that are not confirmed."""

@@ -49,6 +49,9 @@ __all__ = ["MESSAGES_MAX", "LocalReads", "Replica"]
 MESSAGES_MAX = 1000
 """Messages with bodies that are kept per conversation: some screens full; older ones come by history."""
 
+_READER_BYTES = 128  # of one answer in a frame, its words apart
+_PART_BYTES_MAX = 256 * 1024  # of a saved part, far below what a frame may have
+
 LocalReads: TypeAlias = Iterable[tuple[Version, Ranges]]
 """Reads that the node has not confirmed: (the unread mark that the reader knew, what was read)."""
 
@@ -345,7 +348,7 @@ class Replica:
         if part.seq <= chat.receipts_expired_through:
             return
         asked = chat._asked(part.seq)
-        asked.author = part.author
+        asked.author = part.author or asked.author
         fresh = tuple(reader for reader in part.readers if reader.user not in asked.readers)
         if self._group_read(GroupRead(chat.id, part.seq, 0, part.readers)) and part.author == self.user:
             yield GroupRead(chat.id, part.seq, len(asked.readers), fresh)
@@ -556,8 +559,8 @@ class Replica:
     def dump(self, *, messages: bool = True) -> dict[str, Any]:
         """All that the replica knows for certain, as plain sorted data: equal replicas give equal dumps.
 
-        Left out is what a device is told or not told depending on how it heard: its own shared sets, what
-        others read in private, and receipts of messages that are gone.
+        Left out is what a device is told or not told depending on how it heard: its own shared sets and
+        answers, what others read in private, and receipts of messages that are gone.
 
         Args:
             messages: With the messages kept; how many depends on when the replica began.
@@ -575,10 +578,13 @@ class Replica:
 
     # -- saving -------------------------------------------------------------------------------------------
 
-    def part(self, conversation: ConversationId) -> ConversationPart:
-        """The state of a conversation, without messages, in the form that `restore` takes."""
+    def parts(self, conversation: ConversationId) -> Iterator[ConversationPart]:
+        """The state of a conversation, without messages, in the form that `restore` takes.
+
+        Answers to messages that asked may be many, with words: they come in parts that fit a frame each.
+        """
         chat = self.chat(conversation)
-        return ConversationPart(
+        yield ConversationPart(
             conversation=chat.id,
             kind=chat.kind,
             head=chat.head,
@@ -588,12 +594,19 @@ class Replica:
             receipts_expired_through=chat.receipts_expired_through,
             registers=_register_parts(chat.registers),
             members=tuple(self._saved_member(user, one) for user, one in chat.members.items()),
-            asked=tuple(
-                AskedPart(seq=seq, author=one.author, readers=self.readers(conversation, seq))
-                for seq, one in chat.asked.items()
-                if one.author is not None
-            ),
         )
+        asked: list[AskedPart] = []
+        size = 0
+        for seq, one in chat.asked.items():
+            readers = self.readers(conversation, seq)
+            cost = sum(_READER_BYTES + 4 * len(reader.content) for reader in readers)
+            if asked and size + cost > _PART_BYTES_MAX:
+                yield _asked_only(chat, asked)
+                asked, size = [], 0
+            asked.append(AskedPart(seq=seq, author=one.author or "", readers=readers))
+            size += cost
+        if asked:
+            yield _asked_only(chat, asked)
 
     def _saved_member(self, user: UserId, member: Member) -> MemberPart:
         held = member.devices.get(self.device) if user == self.user else None
@@ -621,6 +634,10 @@ class Replica:
             box.put(message, self._messages_max)
         self._fresh_messages.clear()
         self.saved()
+
+
+def _asked_only(chat: Conversation, asked: list[AskedPart]) -> ConversationPart:
+    return ConversationPart(conversation=chat.id, kind=chat.kind, head=chat.head, asked=tuple(asked))
 
 
 def _mark_after(mark: UnreadMark, local: LocalReads) -> UnreadMark:
@@ -712,7 +729,11 @@ def _dump_chat(chat: Conversation, user: UserId, device: DeviceId) -> dict[str, 
         "asked": {
             seq: {
                 "author": asked.author,
-                "readers": {reader: list(receipt) for reader, receipt in sorted(asked.readers.items())},
+                "readers": {
+                    reader: list(receipt)
+                    for reader, receipt in sorted(asked.readers.items())
+                    if asked.author == user
+                },
             }
             for seq, asked in sorted(chat.asked.items())
             if seq not in gone

@@ -62,7 +62,21 @@ from .outbox import Mark, Outbox, PendingSend, held_by, read_by
 from .reading import ReadingPolicy
 from .replica import Replica
 
-__all__ = ["FATAL", "TABLE", "Changes", "Input", "Profile", "Session", "State", "back_off_ms"]
+__all__ = [
+    "COALESCE_MS",
+    "FATAL",
+    "HEARTBEAT_MS",
+    "RETRY_FIRST_MS",
+    "RETRY_MAX_MS",
+    "TABLE",
+    "WELCOME_MS",
+    "Changes",
+    "Input",
+    "Profile",
+    "Session",
+    "State",
+    "back_off_ms",
+]
 
 COALESCE_MS = 50
 """Marks wait this long for company: below what a person notices, above a burst of messages."""
@@ -173,7 +187,8 @@ class Changes:
     number: int
     replaced: bool
     """Everything saved of conversations and messages goes first."""
-    parts: list[ConversationPart]
+    parts: dict[ConversationId, list[ConversationPart]]
+    """The whole state of each conversation that changed."""
     messages: list[MessageAccepted]
     removed: list[tuple[ConversationId, Seq]]
     sends: list[SendMessage | int]
@@ -249,6 +264,7 @@ class Session:
         self._flight: dict[int, Mark] = {}  # place → mark that is not confirmed
         self._flush_at: int | None = None
         self._reads_not_before = 0
+        self._acks_not_before = 0
         self._confirming = False
         self._heard_at = 0
         self._asked_at = 0
@@ -572,7 +588,7 @@ class Session:
 
     def _marks_refused(self, places: list[int], update: Rejected, now_ms: int) -> None:
         marks = [self._flight[place] for place in places]
-        if update.ranges:  # the rest of it was done
+        if update.ranges and not update.retry_after_ms:  # the rest of it was done
             refused = RangeSet(update.ranges)
             for conversation in dict.fromkeys(mark.conversation for mark in marks):
                 self.outbox.marks(conversation).refuse(update.ranges)
@@ -595,6 +611,8 @@ class Session:
                 self.outbox.marks(mark.conversation).done(mark)
         if update.retry_after_ms:
             self._reads_not_before = now_ms + update.retry_after_ms
+            if update.code is not Code.RATE_LIMITED:  # acknowledgements have no rate, but need room too
+                self._acks_not_before = self._reads_not_before
             self._flush_at = max(self._flush_at or 0, self._reads_not_before)
         else:
             self._report(update, marks)
@@ -602,10 +620,12 @@ class Session:
     def _report(self, update: Rejected, marks: list[Mark]) -> None:
         if update.code is Code.BEYOND_HEAD:
             return  # what there was, is read; the rest is not there to be read
-        for conversation in dict.fromkeys(mark.conversation for mark in marks):
+        # Acknowledgements nobody asked the application for: it hears of receipts that it gave.
+        given = [mark for mark in marks if not isinstance(mark, AckDelivered)]
+        for conversation in dict.fromkeys(mark.conversation for mark in given):
             seqs = RangeSet(update.ranges)
             if not seqs:
-                for mark in marks:
+                for mark in given:
                     if mark.conversation == conversation:
                         seqs.update(held_by(mark))
             self._news.append(
@@ -864,6 +884,7 @@ class Session:
                 conversation,
                 direct=direct_members(conversation) is not None,
                 reads=not patient,
+                acks=now_ms >= self._acks_not_before,
                 next_rid=self._next_rid,
             )
         return found
@@ -914,7 +935,7 @@ class Session:
             token=token,
             number=outbox.number,
             replaced=replica.replaced,
-            parts=[replica.part(conversation) for conversation in sorted(replica.touched)],
+            parts={name: list(replica.parts(name)) for name in sorted(replica.touched)},
             messages=list(replica.arrived),
             removed=list(replica.removed),
             sends=[
