@@ -93,10 +93,14 @@ def _check_url(chatting: Chatting) -> ssl.SSLContext | None:
     scheme = chatting.url.partition("://")[0]
     try:
         if scheme not in SCHEMES:
-            raise ValueError(f"{chatting.url!r} is no URL: it begins with {', '.join(SCHEMES)} and ://")
+            raise ValueError
         parse(chatting.url, default_port={"ws": 80, "wss": 443}.get(scheme))
-    except ValueError as error:
-        raise Complaint(str(error), status=2) from None
+    except ValueError:
+        raise Complaint(
+            f"{chatting.url!r} is no address of a node, such as tcp://127.0.0.1:4000 or "
+            f"ws://127.0.0.1:4001/; it begins with one of {', '.join(SCHEMES)}",
+            status=2,
+        ) from None
     if chatting.ca is None:
         return None
     try:
@@ -169,8 +173,8 @@ class _Talk:
             "close": ("", "it is no longer on screen", self._close),
             "new": ("ID MEMBER…", "open a group", self._new),
             "wait": (
-                "[COUNT] | delivered SEQ | read SEQ | readers SEQ [COUNT]",
-                "until so many are unread here, or a message has come so far",
+                "[COUNT]",
+                "until so many are unread here; or `delivered SEQ`, `read SEQ`, `readers SEQ [COUNT]`",
                 self._wait,
             ),
             "help": ("", "this list", self._help),

@@ -14,13 +14,11 @@ def main() -> None:
     """Run the command line; ends the process."""
     try:
         from .program import run
+
+        status = run()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "receipts", "transports"):
             raise
         sys.exit(f"receipts: {missing} is not installed: pip install 'message-receipts[node]'")
-    sys.exit(run())
-
-
-if __name__ == "__main__":
-    main()
+    sys.exit(status)

@@ -10,10 +10,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from receipts.client.connection import ConnectionLost
-from receipts.client.disk import DiskFailed
-from receipts.core.errors import LocalProtocolError, Refused, RemoteProtocolError
-from receipts.storage.base import StoreCorrupt, StoreFailed, StoreFull, StoreLocked
+from receipts.core.errors import ReceiptsError, Refused, RemoteProtocolError
 
 __all__ = ["Complaint", "innermost", "reason_of", "run_loop", "system_reason"]
 
@@ -46,18 +43,12 @@ def reason_of(error: BaseException) -> str | None:
     'too many sends; try again in 250 ms (rate_limited)'
     """
     match error:
-        case Complaint() | ConnectionLost() | DiskFailed():
-            return str(error)
-        case StoreLocked() | StoreCorrupt() | StoreFailed() | StoreFull():
-            return str(error)
-        case Refused(retry_after_ms=0):
-            return str(error)
-        case Refused():
+        case Refused() if error.retry_after_ms:
             return f"{error.reason}; try again in {error.retry_after_ms} ms ({error.code.value})"
-        case LocalProtocolError():
-            return str(error)
         case RemoteProtocolError():
             return f"the other side does not speak our protocol: {error}"
+        case Complaint() | ReceiptsError():
+            return str(error)
         case OSError():
             return system_reason(error)
         case _:

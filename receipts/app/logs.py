@@ -8,9 +8,7 @@ from typing import Any
 
 import structlog
 
-__all__ = ["LOG_FORMATS", "set_up"]
-
-LOG_FORMATS = ("text", "json")
+__all__ = ["set_up"]
 
 
 def set_up(log_format: str, *, level: int = logging.INFO) -> None:
@@ -27,7 +25,9 @@ def set_up(log_format: str, *, level: int = logging.INFO) -> None:
     ]
     last: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if log_format == "json":
-        last += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Without local variables: they hold what people write, and passwords.
+        plain = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        last += [structlog.processors.ExceptionRenderer(plain), structlog.processors.JSONRenderer()]
     else:
         last.append(
             structlog.dev.ConsoleRenderer(

@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from receipts.core.status import Status
 
-from .stage import Stage
+from .stage import Device, Stage
 
 __all__ = ["Screen"]
 
@@ -33,7 +33,7 @@ class Screen:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._said: list[str] = []
+        self._panels: dict[str, RenderableType] = {}
         self.live = Live(console=Console(), auto_refresh=False) if sys.stdout.isatty() else None
         self.asked = ("team", 1)
         """The group message whose readers are shown."""
@@ -48,7 +48,6 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live is not None:
-            self.draw()
             self.live.stop()
 
     def say(self, line: str) -> None:
@@ -56,45 +55,60 @@ class Screen:
         if self.live is None:
             print(line, flush=True)
         else:
-            self._said.append(line)
+            self.live.console.print(Text(line))  # above the panels, which stay at the bottom
             self.draw()
 
     def draw(self) -> None:
         """Show the world as it is now."""
         if self.live is not None:
-            panels = Columns([self._chat(), self._badges(), self._readers()], equal=False)
-            self.live.update(Group(panels, *(Text(line) for line in self._said)), refresh=True)
+            panels = Columns(
+                [
+                    self._kept("chat", self._chat()),
+                    self._kept("badges", self._badges()),
+                    self._kept("readers", self._readers()),
+                ]
+            )
+            self.live.update(panels, refresh=True)
 
-    def _device(self, name: str) -> int | None:
-        names = [device.name for device in self._stage.devices]
-        return names.index(name) if name in names else None
+    def _find(self, user: str, device: str) -> Device | None:
+        there = [found for found in self._stage.devices if found.app == "default"]
+        return next((found for found in there if (found.me.user, found.me.device) == (user, device)), None)
 
-    def _chat(self) -> RenderableType:
+    def _kept(self, name: str, panel: RenderableType | None) -> RenderableType:
+        """A panel as it was last seen, once the device that showed it has left."""
+        if panel is not None:
+            self._panels[name] = panel
+        return self._panels.get(name, "")
+
+    def _chat(self) -> RenderableType | None:
         """The chat with bob as alice's phone has it, each message with its ticks."""
-        grid = Table.grid(padding=(0, 1))
-        at = self._device("alice's phone")
-        if at is not None:
-            me = self._stage.devices[at].me
-            for message in me.messages("bob", limit=MESSAGES_SHOWN):
-                body = message.body if isinstance(message.body, str) else "…"
-                ticks = TICKS[me.status("bob", message.seq)] if message.author == me.user else Text("")
-                grid.add_row(f"#{message.seq}", Text(f"{message.author}: {body}"), ticks)
+        phone = self._find("alice", "phone")
+        if phone is None:
+            return None
+        grid, me = Table.grid(padding=(0, 1)), phone.me
+        for message in me.messages("bob", limit=MESSAGES_SHOWN):
+            body = message.body if isinstance(message.body, str) else "…"
+            ticks = TICKS[me.status("bob", message.seq)] if message.author == me.user else Text("")
+            grid.add_row(f"#{message.seq}", Text(f"{message.author}: {body}"), ticks)
         return Panel(grid, title="alice's phone: bob", width=40)
 
-    def _badges(self) -> RenderableType:
+    def _badges(self) -> RenderableType | None:
+        """Every device's unread count."""
+        there = [device for device in self._stage.devices if device.app == "default"]
         grid = Table.grid(padding=(0, 1))
-        for device in self._stage.devices:
+        for device in there:
             count = device.me.badge().messages
             badge = Text(f" {count} ", "bold white on red") if count else Text(" 0 ", "dim")
             grid.add_row(device.name, Text(device.transport, "dim"), badge)
-        return Panel(grid, title="unread", width=32)
+        return Panel(grid, title="unread", width=32) if there else None
 
-    def _readers(self) -> RenderableType:
-        """Who has answered the asking message, as one of olga's devices knows it."""
+    def _readers(self) -> RenderableType | None:
+        """Who has answered the asking message, as olga's phone knows it."""
+        phone = self._find("olga", "phone")
+        if phone is None:
+            return None
         grid = Table.grid(padding=(0, 1))
         group, seq = self.asked
-        for device in self._stage.devices:
-            if device.me.user == "olga" and device.me.device == "phone":
-                for reader in device.me.known_readers(group, seq):
-                    grid.add_row(Text("✓✓", "bold cyan"), reader.user, Text(reader.content, "italic"))
+        for reader in phone.me.known_readers(group, seq):
+            grid.add_row(Text("✓✓", "bold cyan"), reader.user, Text(reader.content, "italic"))
         return Panel(grid, title=f"olga: who read {group} #{seq}", width=34)

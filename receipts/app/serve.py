@@ -22,9 +22,7 @@ from .complaints import Complaint, system_reason
 from .metrics import Figures, LoopWatch, serve_metrics
 from .operate import socket_url
 
-__all__ = ["LOOPS", "Serving", "default_loop", "public_url", "serve", "tls_context"]
-
-LOOPS = ("uvloop", "asyncio", "trio")
+__all__ = ["Serving", "default_loop", "public_url", "serve", "tls_context"]
 
 log = structlog.stdlib.get_logger("receipts.app")
 
@@ -137,18 +135,15 @@ async def _serve_until(serving: Serving, stopping: anyio.Event) -> None:
         observer=figures,
     )
     async with node.running(), anyio.create_task_group() as tasks:
-        lines = []
-        for url in serving.urls:
-            lines.append(f"listening {await _listen(node, url, serving.ssl_context)}")
+        urls = [await _listen(node, url, serving.ssl_context) for url in serving.urls]
+        lines = [f"listening {url}" for url in urls]
         await node.listen_operator(socket_url(serving.data))
         if figures is not None and serving.metrics is not None:
             watch = LoopWatch()
             tasks.start_soon(watch.run)
             lines.append(f"metrics {await serve_metrics(tasks, serving.metrics, node, figures, watch)}")
         print("\n".join(lines), flush=True)
-        log.info(
-            "serving", data=str(serving.data), apps=sorted(serving.apps) or ["default"], urls=serving.urls
-        )
+        log.info("serving", data=str(serving.data), apps=sorted(node.hub.world.apps), urls=urls)
         await stopping.wait()
         tasks.cancel_scope.cancel()
 

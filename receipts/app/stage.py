@@ -47,8 +47,9 @@ def expect(condition: object, text: str) -> None:
 class Device:
     """A device of a user, and all it was told."""
 
-    def __init__(self, me: Connection, transport: str, changed: Callable[[], None]) -> None:
+    def __init__(self, me: Connection, app: str, transport: str, changed: Callable[[], None]) -> None:
         self.me = me
+        self.app = app
         self.transport = transport
         self.heard: list[News] = []
         self._changed = changed
@@ -133,7 +134,7 @@ class Stage:
             delivery=delivery,
             client="receipts-demo",
         )
-        found = Device(connection, transport, lambda: self.changed())
+        found = Device(connection, app, transport, lambda: self.changed())
         async with connection:
             self.devices.append(found)
             try:
