@@ -672,9 +672,13 @@ class Connection:
         await self._ask(lambda rid: commands.RecallMessage(rid=rid, conversation=name, seq=seq), Done)
 
     async def clear(self, conversation: str, through: Seq | None = None) -> None:
-        """Empty the conversation for this user alone, up to and including `through` (the newest one here)."""
+        """Empty the conversation for this user alone, up to and including `through` (the newest one here).
+
+        What this device has not heard of is not emptied, whatever `through` says.
+        """
         name = self.conversation(conversation)
-        last = self._session.replica.last(name) if through is None else through
+        replica = self._session.replica
+        last = replica.last(name) if through is None else min(through, replica.chat(name).head)
         await self._ask(
             lambda rid: commands.ClearConversation(rid=rid, conversation=name, through=last), Done
         )

@@ -227,14 +227,19 @@ class Marks:
 
     # -- coming back ------------------------------------------------------------------------------------
 
-    def done(self, mark: Mark) -> None:
-        """The node has it, or refused it for good: it need not be said again."""
-        if isinstance(mark, AckDelivered) or mark.share:  # a private read acknowledges nothing
-            held = held_by(mark)
-            for owed in self._owed.values():
-                owed.discard(held)
-            self._along.discard(held)
-            self._tried_held.discard(held)
+    def done(self, mark: Mark, held: Ranges | None = None) -> None:
+        """The node has it, or refused it for good: it need not be said again.
+
+        Args:
+            held: What the node took it to acknowledge; when left out, all that it names unless it is private.
+        """
+        names = held_by(mark)
+        if held is None:
+            held = names if isinstance(mark, AckDelivered) or mark.share else EMPTY
+        for owed in self._owed.values():
+            owed.discard(held)
+        self._along.discard(held)
+        self._tried_held.discard(names)
         if not isinstance(mark, AckDelivered):
             key, reads = _reads_of(mark)
             for side in (self._reads, self._tried):

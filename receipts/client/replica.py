@@ -26,7 +26,7 @@ from receipts.core.ids import (
     is_user_id,
 )
 from receipts.core.member import Member, Period, UnreadMark
-from receipts.core.ranges import EMPTY, Ranges, RangeSet, count, ranges_of
+from receipts.core.ranges import EMPTY, Ranges, RangeSet, count, ranges_of, through
 from receipts.core.status import Status
 from receipts.wire import updates
 from receipts.wire.updates import (
@@ -374,7 +374,7 @@ class Replica:
         """
         chat = self._box(conversation).chat
         member = chat.member(self.user)
-        held = ranges if share and member.sharing.read else EMPTY
+        held = self.acknowledged(conversation, ranges) if share else EMPTY
         chat.apply(events.ReadMarked(conversation, self.user, self.device, ranges, EMPTY, held))
         mark = member.unread_mark
         if mark and known >= mark.version:
@@ -382,6 +382,14 @@ class Replica:
             left = RangeSet(ranges).missing(mark.ranges)
             member.unread_mark = UnreadMark(mark.version, False, left)
         self.touched.add(conversation)
+
+    def acknowledged(self, conversation: ConversationId, ranges: Ranges) -> Ranges:
+        """What of a read of `ranges`, meant for others to know, the node also took for an acknowledgement.
+
+        A read that the user's own switch keeps private acknowledges nothing (I-25).
+        """
+        sharing = self.member(conversation).sharing
+        return RangeSet(through(sharing.read_obscured_through)).missing(ranges) if sharing.read else EMPTY
 
     def delivery_confirmed(self, conversation: ConversationId, ranges: Ranges) -> None:
         """The node has this device's acknowledgement of `ranges`."""

@@ -22,7 +22,7 @@ import attrs
 from receipts.core.errors import Code, DecodeError, LocalProtocolError, Refused, RemoteProtocolError
 from receipts.core.events import Body, HistoryCleared, MessageAccepted, MessageRecalled
 from receipts.core.ids import ConversationId, Counts, DeviceId, Seq, UserId, direct_members
-from receipts.core.ranges import Ranges, RangeSet, ranges_of, through
+from receipts.core.ranges import EMPTY, Ranges, RangeSet, ranges_of, through
 from receipts.core.status import Status
 from receipts.core.value import value
 from receipts.wire import VERSION, commands
@@ -111,6 +111,7 @@ FATAL = frozenset(
 )
 """Reasons to close a link, or to refuse a login, after which trying again would not help."""
 
+_GONE = frozenset({Code.NOT_A_MEMBER, Code.UNKNOWN_CONVERSATION})
 _PASSING = frozenset({Code.BUSY, Code.SHUTTING_DOWN, Code.STORAGE_FULL, Code.RATE_LIMITED})
 
 
@@ -596,6 +597,8 @@ class Session:
                 for place, mark in zip(places, marks, strict=True):
                     del self._flight[place]
                     self._confirmed(mark, refused)
+            else:
+                self._forget_refused(places, refused)
             self._report(update, marks)
             return
         if not update.retry_after_ms and update.rid == 0:
@@ -608,7 +611,10 @@ class Session:
             if update.retry_after_ms:
                 self.outbox.marks(mark.conversation).again()
             else:
-                self.outbox.marks(mark.conversation).done(mark)
+                # A receipt that was refused acknowledged nothing; who is not in there owes nothing.
+                owes = not isinstance(mark, AckDelivered) and update.code not in _GONE
+                held = EMPTY if owes else None
+                self.outbox.marks(mark.conversation).done(mark, held)
         if update.retry_after_ms:
             self._reads_not_before = now_ms + update.retry_after_ms
             if update.code is not Code.RATE_LIMITED:  # acknowledgements have no rate, but need room too
@@ -616,6 +622,16 @@ class Session:
             self._flush_at = max(self._flush_at or 0, self._reads_not_before)
         else:
             self._report(update, marks)
+
+    def _forget_refused(self, places: list[int], refused: RangeSet) -> None:
+        """What is confirmed later is what was not refused."""
+        for place in places:
+            mark = self._flight[place]
+            if isinstance(mark, ReadMessages):
+                if rest := refused.missing(mark.ranges):
+                    self._flight[place] = attrs.evolve(mark, ranges=rest)
+                else:
+                    del self._flight[place]
 
     def _report(self, update: Rejected, marks: list[Mark]) -> None:
         if update.code is Code.BEYOND_HEAD:
@@ -645,15 +661,17 @@ class Session:
         return place
 
     def _confirmed(self, mark: Mark, refused: RangeSet | None = None) -> None:
-        self.outbox.marks(mark.conversation).done(mark)
+        marks = self.outbox.marks(mark.conversation)
         if isinstance(mark, AckDelivered):
+            marks.done(mark)
             self.replica.delivery_confirmed(mark.conversation, mark.ranges)
             return
-        seqs = read_by(mark)
         head = self.replica.chat(mark.conversation).head
-        seqs = RangeSet(through(head)).within(seqs)
+        seqs = RangeSet(through(head)).within(read_by(mark))
         if refused is not None:
             seqs = refused.missing(seqs)
+        held = self.replica.acknowledged(mark.conversation, seqs) if mark.share else EMPTY
+        marks.done(mark, held)
         if seqs:
             self.replica.read_confirmed(mark.conversation, seqs, mark.mark_version, share=mark.share)
 
@@ -758,9 +776,16 @@ class Session:
             self._schedule(now_ms)
         elif answers:  # in private: read, and nobody is answered
             named = RangeSet(fresh).within(wanted)
-        if named or (not answers and self._clears_mark(conversation, wanted)):
-            self.outbox.marks(conversation).read_messages(named or wanted, share, known)
+        if not named and not answers and self._clears_mark(conversation, wanted):
+            named = self._by_others(conversation, wanted)
+        if named:
+            self.outbox.marks(conversation).read_messages(named, share, known)
             self._schedule(now_ms)
+
+    def _by_others(self, conversation: ConversationId, seqs: Ranges) -> Ranges:
+        """`seqs` without those that are known here as the user's own: an author reads nothing by name."""
+        kept = ((seq, self.replica.message(conversation, seq)) for seq in RangeSet(seqs))
+        return ranges_of(seq for seq, one in kept if one is None or one.author != self.profile.user)
 
     def _check_asked(self, conversation: ConversationId, others: Ranges) -> None:
         for seq in RangeSet(others):

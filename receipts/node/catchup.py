@@ -180,15 +180,18 @@ def part_of(session: Session, changed: rows.Changed, since: int) -> Conversation
     last = changed.head if period is None or period.through is None else min(period.through, changed.head)
     members: dict[UserId, MemberPart] = {}
     for row in changed.members:
-        if row.user == me or (mine.joined and codec.shared_tick(row) > since):
+        if row.user == me or mine.joined:  # of others the store gives only what may be shown (its rule 4)
             members[row.user] = _member_part(row.user, codec.load_member(row), me)
     direct = chat.kind is ConversationKind.DIRECT
     for mark in changed.marks:
-        if mark.user == me or (direct and codec.shared_tick(mark) > since):
+        # 0: of others only what they read in private, or wrote; the messages themselves tell that.
+        if mark.user == me or (direct and codec.shared_tick(mark) > max(since, 0)):
             known = members.get(mark.user) or MemberPart(user=mark.user)
             members[mark.user] = _with_marks(known, codec.user_marks(mark), session)
     seen = RangeSet(through(last))
-    registers = _registers(chat, mine.joined) if changed.row.tick > since else ()
+    # Whose own membership has changed may be new here: what the group is called comes along.
+    new = changed.row.tick > since or codec.shared_tick(changed.mine) > since
+    registers = _registers(chat, mine.joined) if new else ()
     gone = changed.row.tick > since and (mine.joined or bool(registers or chat.expired_through))
     part = ConversationPart(
         conversation=chat.id,

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 from receipts.core.errors import Code, Refused
-from receipts.core.ids import Seq
+from receipts.core.ids import ConversationId, Seq
 from receipts.storage import base as rows
-from receipts.storage.codec import pack_advances, pack_marks, pack_member, pack_registers
+from receipts.storage.codec import PackedAdvances, pack_marks, pack_member, pack_registers
 from receipts.wire import commands
 from receipts.wire.updates import GroupRead, Reader
 
@@ -68,6 +68,7 @@ def _malformed(world: World, session: Session, command: Malformed) -> None:
         if session.logged_in or session.admin:
             return
     accounts.part(world, session)
+    session.backlog = None
     world.close(session, command.code, command.reason)
 
 
@@ -166,10 +167,10 @@ class Hub:
         """
         tick = self._begin(now_ms)
         for session, command in batch:
-            if session.waiting_for is not None and not _is_flood(command):
-                self._queue(session, command)
-            else:
+            if session.waiting_for is None or session.state == "closed" or _is_flood(command):
                 self._run(tick, session, command)
+            else:
+                self._queue(session, command)
         return self._end(tick)
 
     def learn(self, need: Need, found: Any, now_ms: int) -> Tick:
@@ -178,8 +179,7 @@ class Hub:
         self.world.learn(need, found)
         for session in self._loading.pop(need):
             waiting = session.waiting_for
-            if waiting is None:
-                continue
+            assert waiting is not None  # it waits for this, whatever became of its link
             if session.found is None:
                 session.found = {}
             session.found[need] = found
@@ -231,7 +231,7 @@ class Hub:
         world.found = session.found if session.found is not None else _NOTHING
         jobs = len(tick.passwords)
         try:
-            if session.user is not None and session.user.row is None:
+            if session.user is not None and session.user.row is None and session.state != "closed":
                 world.user(session.app, session.user.name)  # undone: to be loaded again
             handler(world, session, command)
         except Missing as missing:
@@ -239,7 +239,11 @@ class Hub:
             return False
         except Refused as refused:
             asked = command.command if isinstance(command, PasswordChecked | PasswordHashed) else command
-            self._refuse(session, asked.rid, refused, close=isinstance(asked, commands.Hello))
+            # A mark without a number is known by its conversation alone.
+            unnumbered = getattr(asked, "conversation", None) if asked.rid == 0 else None
+            self._refuse(
+                session, asked.rid, refused, close=isinstance(asked, commands.Hello), conversation=unnumbered
+            )
         session.found = None
         if len(tick.passwords) == jobs:  # what waits for a thread is decided later, and answered then
             tick.commands.append((session, command))
@@ -247,9 +251,17 @@ class Hub:
             self._go_on(tick, session)
         return True
 
-    def _refuse(self, session: Session, rid: int, refused: Refused, *, close: bool = False) -> None:
+    def _refuse(
+        self,
+        session: Session,
+        rid: int,
+        refused: Refused,
+        *,
+        close: bool = False,
+        conversation: ConversationId | None = None,
+    ) -> None:
         world = self.world
-        world.reject(session, rid, refused)
+        world.reject(session, rid, refused, conversation=conversation)
         if close and not session.logged_in:
             world.close(session, refused.code, refused.reason, refused.retry_after_ms)
 
@@ -403,8 +415,11 @@ def _collect_chat(batch: rows.Batch, chat: Chat, tick: int) -> None:
     members = conversation.members
     for user in chat.marks_touched:
         member = members[user]
-        marks_blob = pack_marks(member, chat.mark_ticks.get(user, 0))
-        batch.marks.append(rows.MarkRow(key, user, tick, marks_blob, pack_advances(member)))
+        marks_blob = pack_marks(member, chat.mark_ticks.get(user, 0), chat.mark_heads.get(user, 0))
+        packed = chat.packed_advances.get(user)
+        if packed is None:
+            packed = chat.packed_advances[user] = PackedAdvances()
+        batch.marks.append(rows.MarkRow(key, user, tick, marks_blob, packed.of(member)))
     chat.marks_touched.clear()
     if chat.members_touched:
         for user in chat.members_touched:

@@ -19,19 +19,32 @@ KINDS: dict[str, tuple[str, str]] = {
 class Bucket:
     """A token bucket: `burst` calls at once, `rate_ms` per millisecond in the long run."""
 
-    __slots__ = ("at_ms", "tokens")
+    __slots__ = ("at_ms", "burst", "limits", "rate_ms", "tokens")
 
-    def __init__(self, burst: float, now_ms: int) -> None:
-        self.tokens = burst
+    def __init__(self, limits: Limits, kind: str, now_ms: int) -> None:
+        self.set_limits(limits, kind)
+        self.tokens = self.burst
         self.at_ms = now_ms
 
-    def take(self, rate_ms: float, burst: float, now_ms: int) -> int:
+    def set_limits(self, limits: Limits, kind: str) -> None:
+        """From now on by these; the tokens of before are still there."""
+        self.limits = limits
+        if kind == "logins":
+            self.rate_ms, self.burst = limits.logins_per_minute / 60_000, float(limits.logins_burst)
+        else:
+            rate, burst = KINDS[kind]
+            self.rate_ms, self.burst = getattr(limits, rate) / 1000, float(getattr(limits, burst))
+
+    def take(self, now_ms: int) -> int:
         """Take one token.
 
         Returns:
             0 when it was taken, else after how many milliseconds there will be one.
         """
-        tokens = min(burst, self.tokens + (now_ms - self.at_ms) * rate_ms)
+        rate_ms = self.rate_ms
+        tokens = self.tokens + (now_ms - self.at_ms) * rate_ms
+        if tokens > self.burst:
+            tokens = self.burst
         self.at_ms = now_ms
         if tokens >= 1:
             self.tokens = tokens - 1
@@ -46,15 +59,12 @@ def take(buckets: dict[str, Bucket], kind: str, limits: Limits, now_ms: int) -> 
     Raises:
         Refused: `rate_limited`, with the time to wait.
     """
-    if kind == "logins":
-        rate_ms, burst = limits.logins_per_minute / 60_000, limits.logins_burst
-    else:
-        rate, most = KINDS[kind]
-        rate_ms, burst = getattr(limits, rate) / 1000, getattr(limits, most)
     bucket = buckets.get(kind)
     if bucket is None:
-        bucket = buckets[kind] = Bucket(burst, now_ms)
-    wait_ms = bucket.take(rate_ms, burst, now_ms)
+        bucket = buckets[kind] = Bucket(limits, kind, now_ms)
+    elif bucket.limits is not limits:  # the app was configured anew
+        bucket.set_limits(limits, kind)
+    wait_ms = bucket.take(now_ms)
     if wait_ms:
         reason = f"too many {kind}: wait {wait_ms} ms"
-        raise Refused(Code.RATE_LIMITED, reason, retry_after_ms=wait_ms, limit=int(burst))
+        raise Refused(Code.RATE_LIMITED, reason, retry_after_ms=wait_ms, limit=int(bucket.burst))

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from receipts.core import decide
 from receipts.core.errors import Code, Refused
-from receipts.core.events import By, ReadMarked
-from receipts.core.ids import DeviceId, Seq
+from receipts.core.events import By, GroupReadMarked, ReadMarked
+from receipts.core.ids import DeviceId, Seq, Version
 from receipts.core.policy import RollUp
 from receipts.core.ranges import EMPTY, Ranges, RangeSet, count, ranges_of, seqs_of, through
 from receipts.storage import base as rows
@@ -115,7 +115,7 @@ def read_messages(world: World, session: Session, command: commands.ReadMessages
     own = _own(world, chat, name, wanted)
     if own:
         wanted = RangeSet(own).missing(wanted)
-    answers: list[Seq] = []
+    answers: list[GroupReadMarked] = []
     refused: list[tuple[Seq, Refused]] = []
     if chat.pair is not None:
         if content:
@@ -126,11 +126,13 @@ def read_messages(world: World, session: Session, command: commands.ReadMessages
         answers, refused = _judge_answers(world, session, chat, wanted, content)
     since = _since(world, session, chat) if chat.pair is None else None
     take(session.user.buckets, "marks", limits, world.now_ms)
-    wanted = RangeSet(ranges_of(seq for seq, _ in refused)).missing(wanted)
+    world.version += len(answers)
+    if refused:
+        wanted = RangeSet(ranges_of(seq for seq, _ in refused)).missing(wanted)
     if wanted:
         _read(world, session, chat, wanted, command.share, By.MESSAGES, 0, command.mark_version, since)
-    for seq in answers:
-        _answer(world, session, chat, seq, content or "")
+    for answer in answers:
+        _answer(world, chat, answer)
     if own:
         why = Refused(Code.OWN_MESSAGE, "a message is not read by its author; leave it out")
         world.reject(session, command.rid, why, conversation=chat.id, ranges=own)
@@ -167,37 +169,46 @@ def _own(world: World, chat: Chat, name: str, wanted: Ranges) -> Ranges:
 
 def _judge_answers(
     world: World, session: Session, chat: Chat, wanted: Ranges, content: str | None
-) -> tuple[list[Seq], list[tuple[Seq, Refused]]]:
-    """Which of the named messages are answered by this, and which cannot be; nothing changes yet.
+) -> tuple[list[GroupReadMarked], list[tuple[Seq, Refused]]]:
+    """What answers those of the named messages that can be answered, and which cannot be; nothing changes
+    yet. Versions of the answers are the next ones.
 
     With words every one has to have asked; without, those that asked are answered and the others just read.
     """
     conversation = chat.conversation
-    inside = RangeSet(wanted)
-    candidates = [seq for seq in sorted(conversation.asked) if seq in inside]
+    asked = conversation.asked
+    if count(wanted) <= len(asked):  # mostly one message, where hundreds may have asked
+        candidates = [seq for seq in seqs_of(wanted) if seq in asked]
+    else:
+        inside = RangeSet(wanted)
+        candidates = [seq for seq in sorted(asked) if seq in inside]
     if content is not None:
         limit = chat.app.limits.detail_ids_max
         if count(wanted) > limit:
             raise Refused(Code.TOO_MANY, f"words go with at most {limit} messages at once", limit=limit)
         candidates = list(seqs_of(wanted))
-    elif count(wanted) == 1 and wanted[0] not in conversation.asked:
+    elif count(wanted) == 1 and wanted[0] not in asked:
         info = world.info(chat, wanted[0])
         if info is not None and info.asks:
             candidates = [wanted[0]]  # its receipts have expired: to be told, not to be taken for a plain one
     obscured = conversation.members[session.user.name].sharing.read_obscured_through
-    answers, refused = [], []
+    answers: list[GroupReadMarked] = []
+    refused: list[tuple[Seq, Refused]] = []
     for seq in candidates:
         try:
-            _judge_answer(world, session, chat, seq)
+            answer = _judge_answer(world, session, chat, seq, content or "", world.version + 1 + len(answers))
         except Refused as reason:
             refused.append((seq, reason))
         else:
-            if seq > obscured:
-                answers.append(seq)
+            if answer is not None and seq > obscured:
+                answers.append(answer)
     return answers, refused
 
 
-def _judge_answer(world: World, session: Session, chat: Chat, seq: Seq) -> None:
+def _judge_answer(
+    world: World, session: Session, chat: Chat, seq: Seq, content: str, version: Version
+) -> GroupReadMarked | None:
+    """None: the first answer stands, or it would tell nobody anything."""
     conversation = chat.conversation
     if seq not in conversation.asked:
         info = world.info(chat, seq)
@@ -205,22 +216,20 @@ def _judge_answer(world: World, session: Session, chat: Chat, seq: Seq) -> None:
             raise Refused(Code.NOT_ASKED, f"#{seq} did not ask for receipts")
     if not session.app.features.group_receipts:
         raise Refused(Code.FEATURE_OFF, "group receipts are switched off for this app")
-    decide.answer(conversation, session.user.name, seq, "", at_ms=0, version=0)
+    return decide.answer(conversation, session.user.name, seq, content, at_ms=world.now_ms, version=version)
 
 
-def _answer(world: World, session: Session, chat: Chat, seq: Seq, content: str) -> None:
-    name = session.user.name
-    version = world.version + 1
-    event = decide.answer(chat.conversation, name, seq, content, at_ms=world.now_ms, version=version)
-    if event is None:
-        return  # the first answer stands
-    world.version = version
+def _answer(world: World, chat: Chat, event: GroupReadMarked) -> None:
     chat.conversation.apply(event)
-    tick = world.tick_number
-    world.new.receipts.append(rows.GroupReceiptRow(chat.key, seq, name, version, event.at_ms, content, tick))
-    world.touch_ask(chat, chat.asks[seq]._replace(tick=tick))
-    reader = Reader(name, event.at_ms, content, version)
-    world.group_reads.setdefault((chat, seq), []).append(reader)
+    tick, seq, reader = world.tick_number, event.seq, event.member
+    world.new.receipts.append(
+        rows.GroupReceiptRow(chat.key, seq, reader, event.version, event.at_ms, event.content, tick)
+    )
+    ask = chat.asks[seq]
+    if ask.tick != tick:  # else it was touched by another answer
+        world.touch_ask(chat, ask._replace(tick=tick))
+    answer = Reader(reader, event.at_ms, event.content, event.version)
+    world.group_reads.setdefault((chat, seq), []).append(answer)
 
 
 def _read(

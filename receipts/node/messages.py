@@ -138,6 +138,7 @@ def fold(world: World, chat: Chat) -> None:
     """Write down the authors' marks of the messages since the last time."""
     for author in sorted(chat.unfolded):
         world.touch_marks(chat, author, False)
+        chat.mark_heads[author] = chat.conversation.head
     chat.unfolded.clear()
     chat.folded_through = chat.conversation.head
     world.touch_row(chat)

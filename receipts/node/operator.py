@@ -14,13 +14,14 @@ from typing import Any, get_args
 import attrs
 
 from receipts.core.errors import DecodeError
-from receipts.wire.codec import Frame
+from receipts.wire.codec import BadCommand, Frame
+from receipts.wire.forms import Record, Wrong, record
 
 from .commands import Admin
 
 __all__ = ["OPERATOR", "OperatorDialect", "encode_request"]
 
-_TYPES: dict[str, type] = {kind.__name__: kind for kind in get_args(Admin)}
+_RECORDS: dict[str, Record] = {kind.__name__: record(kind, strict=True) for kind in get_args(Admin)}
 
 
 class OperatorDialect:
@@ -30,15 +31,26 @@ class OperatorDialect:
 
     def decode(self, frame: Frame) -> list[Any]:
         """Raises:
-        DecodeError: This is not a request; the text says why.
+        BadCommand: A request with a mistake in it; the text says which.
+        DecodeError: This is not a request.
         """
         try:
             fields = json.loads(frame)
-            kind = _TYPES[fields.pop("type")]
-            tuples = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-            return [kind(**{**fields, **tuples})]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise DecodeError(f"not a request: {error!r}") from error
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"a request is a JSON object: {error}") from error
+        if not isinstance(fields, dict) or not isinstance(name := fields.pop("type", None), str):
+            raise DecodeError('a request is a JSON object with a "type"')
+        rid = fields.get("rid")
+        rid = rid if isinstance(rid, int) else 0
+        known = _RECORDS.get(name)
+        if known is None:
+            raise BadCommand(rid, f"there is no request {name!r}; known are {', '.join(sorted(_RECORDS))}")
+        if unknown := fields.keys() - {field.name for field in known.fields}:
+            raise BadCommand(rid, f"{name} has no {', '.join(sorted(unknown))}")
+        try:
+            return [known.load(fields)]
+        except Wrong as error:
+            raise BadCommand(rid, f"{name}: {error}", error.code) from None
 
     def encode(self, update: Any, tick: int) -> list[Frame]:
         """Any update, as its fields."""

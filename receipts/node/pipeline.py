@@ -186,14 +186,18 @@ _JUDGED_ON_STATE = frozenset(
 
 
 def _last_word(said: Goodbye) -> Goodbye:
-    """A link stays closed, but not for a reason that was undone: who hears 'logged out' forgets everything."""
+    """A link stays closed, but not for a reason that was undone: who hears 'logged out' forgets a lot."""
     return _UNDONE if said.code in _JUDGED_ON_STATE else said
 
 
 def _put(mail: Mail, session: Session, update: Update | Text, number: int) -> None:
     frames = _encode(mail, session, update, number)
     if frames:
-        mail.frames.setdefault(session, []).extend(frames)
+        known = mail.frames.get(session)
+        if known is None:
+            mail.frames[session] = frames
+        else:
+            known += frames
 
 
 def _encode(mail: Mail, session: Session, update: Update | Text, number: int) -> list[Frame]:
@@ -241,6 +245,9 @@ def _storage_full(command: Any) -> Rejected:
     )
 
 
+_ACTIONS = (Ask, Cut)
+
+
 def mail_of(ticks: Iterable[Tick], committed_tick: int) -> Mail:
     """Frames by session, each update encoded once per way of speaking, none under a later tick than
     `committed_tick`.
@@ -252,11 +259,15 @@ def mail_of(ticks: Iterable[Tick], committed_tick: int) -> Mail:
     for tick in ticks:
         number = min(tick.number, committed_tick)
         for entry in tick.outbox:
-            if isinstance(entry, Ask | Cut):
+            if isinstance(entry, _ACTIONS):
                 mail.then.append(entry)
                 continue
             to, update = entry
             if isinstance(to, list):
+                if len(to) == 1:  # the usual one
+                    if to[0].state == "live":
+                        _put(mail, to[0], update, number)
+                    continue
                 shared: dict[str, list[Frame]] = {}
                 for session in to:
                     if session.state != "live":

@@ -15,6 +15,7 @@ from receipts.core.errors import Code, Refused
 from receipts.core.events import Register, Role
 from receipts.core.explain import explain
 from receipts.core.ids import ConversationId, ConversationKind, MessageId, Seq, UserId
+from receipts.core.policy import RollUp
 from receipts.core.ranges import EMPTY, RangeSet, ranges_of
 from receipts.core.status import Unknown
 from receipts.storage import base as rows
@@ -370,7 +371,7 @@ def get_status(world: World, session: Session, command: commands.GetStatus) -> N
     for seq, info in infos.items():
         _own_message(session, chat, seq, info)
         for name in chat.conversation.audience(seq, me):
-            items.append(_status(chat, seq, name, since.get(name, {}), session.app.features.group_receipts))
+            items.append(_status(chat, seq, name, since.get(name, {})))
     if len(items) > STATUSES_MAX:
         reason = f"{len(items)} answers do not fit a frame: name fewer messages, or list the readers of one"
         raise Refused(Code.TOO_MANY, reason, limit=STATUSES_MAX)
@@ -397,17 +398,20 @@ def _since(world: World, chat: Chat, name: UserId) -> dict[str, Seq]:
     return devices_since(world, chat, user) if user is not None else {}
 
 
-def _status(chat: Chat, seq: Seq, name: UserId, since: dict[str, Seq], group_receipts: bool) -> MemberStatus:
+def _status(chat: Chat, seq: Seq, name: UserId, since: dict[str, Seq]) -> MemberStatus:
+    features = chat.app.features
     conversation = chat.conversation
     member = conversation.members[name]
     delivered = conversation.is_delivered(seq, name)
     read = conversation.is_read(seq, name)
-    if conversation.kind is ConversationKind.GROUP and not group_receipts:
+    if conversation.kind is ConversationKind.GROUP and not features.group_receipts:
         read = Unknown.FEATURE_OFF
     devices: tuple[DeviceStatus, ...] = ()
     if not isinstance(delivered, Unknown):
+        # A device may hold it and have declined to let others know (I-25): one alone tells nothing then.
+        told = delivered or features.roll_up is RollUp.ALL
         devices = tuple(
-            DeviceStatus(device, _held(member.devices.get(device), seq, head))
+            DeviceStatus(device, _held(member.devices.get(device) if told else None, seq, head))
             for device, head in sorted(since.items())
         )
     return MemberStatus(

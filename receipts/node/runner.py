@@ -20,7 +20,7 @@ import sniffio
 
 import transports
 from receipts.core.errors import Code, DecodeError, Refused
-from receipts.storage.base import AppRow, Store, StoreFailed, StoreFull
+from receipts.storage.base import AppRow, Store, StoreCorrupt, StoreFailed, StoreFull
 from receipts.wire.codec import BadCommand, Frame
 from receipts.wire.dialect import dialect_of
 from receipts.wire.updates import Goodbye, Rejected
@@ -104,7 +104,9 @@ class Node:
         self._inbox: list[tuple[Session, AnyCommand]] = []
         self._scheduled = False
         self._failed: BaseException | None = None
+        self._stopped = False
         self._uncommitted = 0
+        self._committing = 0
         self._listeners: list[transports.Listener] = []
         self.urls: list[str] = []
         """Where the node listens, with real ports."""
@@ -123,7 +125,6 @@ class Node:
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                self._passwords = Passwords(call_soon())
                 tasks.start_soon(self._sweep_now_and_then)
                 try:
                     yield self
@@ -132,12 +133,18 @@ class Node:
                         with anyio.CancelScope(shield=True):
                             await self._drain()
                     tasks.cancel_scope.cancel()
+        except Exception:
+            if self._failed is None:  # else the block stumbled over a node that was gone
+                raise
         finally:
+            self._stopped = True
             self._passwords.close()
             self._worker.close()
             self.store.close()
+        if isinstance(self._failed, StoreFailed | StoreCorrupt):
+            raise StoreFailed(f"the node has stopped: {self._failed}") from self._failed
         if self._failed is not None:
-            raise StoreFailed("the disk failed; the node has stopped") from self._failed
+            raise self._failed
 
     def _open(self) -> None:
         life, secret = secrets.token_hex(8), secrets.token_bytes(32)
@@ -160,7 +167,9 @@ class Node:
         self.hub.world.heartbeat_ms = self._heartbeat_ms
         self.hub.world.new.apps.extend(stored.values())
         self._pipeline = Pipeline(self.hub)
-        self._worker: Worker | Inline = Inline() if self._inline else Worker("receipts-store", call_soon())
+        soon = partial(call_soon(), self._guard)
+        self._worker: Worker | Inline = Inline() if self._inline else Worker("receipts-store", soon)
+        self._passwords = Passwords(soon)
         self._soon = _soon()
         self._relief: anyio.Event | None = None
         self._system = self.hub.open(peer="node", admin=True)
@@ -197,14 +206,13 @@ class Node:
         return '{"status": "%s"}' % ("draining" if self.hub.world.draining else "ok")
 
     async def _drain(self) -> None:
-        """Nothing new, a last word to everybody, everything that was decided to disk."""
+        """Nothing new, everything that was decided to disk, a last word to everybody, and that they left."""
         world = self.hub.world
         world.draining = True
         for listener in self._listeners:
             await listener.aclose()
-        self._tick()
-        while not self._pipeline.idle and self._failed is None:
-            await self._room()
+        self._guard(self._tick)
+        await self._idle()
         links = []
         for session in list(world.sessions):
             if session.link is not None:
@@ -218,6 +226,15 @@ class Node:
         with anyio.move_on_after(2):
             for link in links:
                 await link.wait_closed()
+        for session in list(world.sessions):
+            self.submit(session, LinkLost())
+        self._guard(self._tick)
+        await self._idle()
+
+    async def _idle(self) -> None:
+        """Wait until all that was decided is durable."""
+        while not self._pipeline.idle and self._failed is None:
+            await self._room()
 
     # -- links
 
@@ -235,7 +252,7 @@ class Node:
         try:
             while True:
                 self._take(session, await link.receive())
-                if self._uncommitted > UNCOMMITTED_MAX:
+                while self._uncommitted + len(self._inbox) > UNCOMMITTED_MAX:
                     await self._room()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             pass
@@ -258,6 +275,8 @@ class Node:
             await link.wait_closed()
 
     def _take(self, session: Session, frames: Iterable[Frame]) -> None:
+        if self.hub.world.draining:
+            return  # under load there would be no end; whoever sent this says it again after the reconnect
         session.heard_ms = self.hub.world.now_ms
         dialect = session.dialect
         inbox = self._inbox
@@ -280,7 +299,7 @@ class Node:
             inbox.append((session, Malformed(code=Code.BUSY, reason="too many commands at once", fatal=True)))
         if not self._scheduled:
             self._scheduled = True
-            self._soon(self._tick)
+            self._soon(self._tick_now)
 
     # -- ticks
 
@@ -289,13 +308,26 @@ class Node:
         self._inbox.append((session, command))
         if not self._scheduled:
             self._scheduled = True
-            self._soon(self._tick)
+            self._soon(self._tick_now)
+
+    def _tick_now(self) -> None:
+        self._guard(self._tick)
+
+    def _guard(self, callback: Callable[..., None], *arguments: Any) -> None:
+        """Call what the event loop or a thread hands back. There, nobody is above it who would hear of a
+        mistake of ours; what it leaves half done must not go on, nor reach the disk."""
+        if self._failed is not None or self._stopped:
+            return
+        try:
+            callback(*arguments)
+        except Exception as error:
+            self._fail(error)
 
     def _tick(self) -> None:
         """All that is queued, as one tick."""
         self._scheduled = False
         inbox = self._inbox
-        if self._failed is not None or not inbox:
+        if not inbox:
             return
         self._inbox = []
         self._uncommitted += len(inbox)
@@ -319,9 +351,10 @@ class Node:
         batch = self._pipeline.start()
         if batch is not None:
             self._commit_began = time.perf_counter()
+            self._committing = self._uncommitted
             self._worker.submit(self._committed, self.store.commit, batch)
         elif self._pipeline.idle:
-            self._relieve()
+            self._relieve(self._uncommitted)
 
     def _committed(self, result: None, error: BaseException | None) -> None:
         if self._observer is not None:
@@ -334,7 +367,7 @@ class Node:
             return
         else:
             self._let_out(self._pipeline.committed())
-        self._relieve()
+        self._relieve(self._committing)
         self._advance()
 
     def _loaded(self, need: Need, found: Any, error: BaseException | None) -> None:
@@ -351,14 +384,15 @@ class Node:
             self.submit(job.session, PasswordHashed(command=job.command, hash=outcome))
 
     def _fail(self, error: BaseException) -> None:
-        """What was acknowledged may not be on disk, or cannot be read: stop at once (scene 22)."""
+        """What was acknowledged may not be on disk, or cannot be read, or memory may be wrong: stop at once
+        (scene 22)."""
         if self._failed is None:
-            log.critical("the store failed, the node stops: %s", error, exc_info=error)
+            log.critical("the node stops: %s", error, exc_info=error)
             self._failed = error
             for session in list(self.hub.world.sessions):
                 if session.link is not None:
                     session.link.abort()
-            self._relieve()
+            self._relieve(self._uncommitted)
             self._tasks.cancel_scope.cancel()
 
     # -- what goes out
@@ -376,7 +410,7 @@ class Node:
             self._inbox[:0] = mail.again
             if not self._scheduled:
                 self._scheduled = True
-                self._soon(self._tick)
+                self._soon(self._tick_now)
 
     def _send_to(self, session: Session, frames: list[Frame]) -> None:
         link = session.link
@@ -410,8 +444,9 @@ class Node:
             self._relief = anyio.Event()
         await self._relief.wait()
 
-    def _relieve(self) -> None:
-        self._uncommitted = 0
+    def _relieve(self, durable: int) -> None:
+        """That many commands are durable, or undone."""
+        self._uncommitted -= durable
         if self._relief is not None:
             self._relief.set()
 
@@ -421,7 +456,7 @@ class Node:
         """Do an operator's command and return its answer (`Done`, `Text`, `Explained`), once it is durable.
 
         Raises:
-            Refused: The node refused it.
+            Refused: The node refused it, or stopped before it was done (`shutting_down`).
         """
         desk = _Desk()
         session = self.hub.open(desk, "operator", admin=True)
@@ -432,6 +467,8 @@ class Node:
         finally:
             session.link = None
             self.submit(session, LinkLost())
+        if desk.answer is None:
+            raise Refused(Code.SHUTTING_DOWN, "the node stopped before it answered", retry_after_ms=1000)
         if isinstance(desk.answer, Rejected):
             refused = desk.answer
             raise Refused(
@@ -454,13 +491,17 @@ class _Desk:
         return [update]
 
     def send(self, frames: list[Any]) -> None:
-        self.answer = frames[0]
+        if not isinstance(frames[0], Goodbye):
+            self.answer = frames[0]
         self.answered.set()
 
     def close(self) -> None:
         self.answered.set()
 
     abort = close
+
+    async def wait_closed(self) -> None:
+        """As of a link: it is."""
 
 
 def _soon() -> Callable[[Callable[[], None]], None]:

@@ -50,7 +50,7 @@ class Worker:
         self._jobs.put((job, args, kwargs, done))
 
     def close(self) -> None:
-        """Finish all jobs and end the thread. Blocks until then; outcomes still arrive."""
+        """Finish all jobs and end the thread. Blocks until then; outcomes arrive while the loop runs."""
         self._jobs.put(None)
         self._thread.join()
 
@@ -61,7 +61,10 @@ class Worker:
                 result, error = job(*args, **kwargs), None
             except BaseException as caught:
                 result, error = None, caught
-            self._soon(done, result, error)
+            try:
+                self._soon(done, result, error)
+            except RuntimeError:
+                pass  # the event loop has ended: nobody is left to hear of it
 
 
 class Inline:

@@ -28,7 +28,7 @@ from receipts.core.ids import (
 )
 from receipts.core.policy import Features, Limits
 from receipts.storage import base as rows
-from receipts.storage.codec import load_conversation, shared_tick
+from receipts.storage.codec import PackedAdvances, load_conversation, shared_through, shared_tick
 from receipts.wire.updates import Done, Goodbye, Reader, Rejected, Update
 
 from .commands import Text
@@ -289,10 +289,12 @@ class Chat:
         "folded_through",
         "id",
         "key",
+        "mark_heads",
         "mark_ticks",
         "marks_touched",
         "member_ticks",
         "members_touched",
+        "packed_advances",
         "pair",
         "recent",
         "row_touched",
@@ -326,6 +328,10 @@ class Chat:
         self.mark_ticks: dict[UserId, int] = {}
         """When the shared part of a member's marks last changed; likewise of the member's own row."""
         self.member_ticks: dict[UserId, int] = {}
+        self.mark_heads: dict[UserId, Seq] = {}
+        """The head when the shared part of a member's marks last changed, or was folded."""
+        self.packed_advances: dict[UserId, PackedAdvances] = {}
+        """Of members whose marks were written."""
         self.marks_touched: set[UserId] = set()
         self.members_touched: set[UserId] = set()
         self.row_touched = False
@@ -591,6 +597,7 @@ class World:
             chat.recent[row.seq] = Info(row.author, MessageId(row.message_id), row.at_ms, bool(row.asks))
         kept = app.limits.group_receipts_kept_ms
         chat.mark_ticks = {row.user: shared_tick(row) for row in found.marks}
+        chat.mark_heads = {row.user: shared_through(row) for row in found.marks}
         chat.member_ticks = {row.user: shared_tick(row) for row in found.members}
         chat.asks = {ask.seq: ask for ask in found.asks}
         chat.asked_ms.extend(sorted(ask.expires_ms - kept for ask in found.asks))
@@ -617,6 +624,7 @@ class World:
         chat.marks_touched.add(user)
         if shared:
             chat.mark_ticks[user] = self.tick_number
+            chat.mark_heads[user] = chat.conversation.head
         self.touch(chat)
 
     def touch_member(self, chat: Chat, user: UserId, shared: bool) -> None:

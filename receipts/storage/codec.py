@@ -16,6 +16,7 @@ from receipts.core.ranges import Ranges, RangeSet, through
 from .base import ConversationRow, ConversationRows, MarkRow, MemberRow, MessageRow
 
 __all__ = [
+    "PackedAdvances",
     "fold",
     "load_conversation",
     "load_member",
@@ -26,6 +27,7 @@ __all__ = [
     "pack_member",
     "pack_registers",
     "readable",
+    "shared_through",
     "shared_tick",
     "unpack_marks",
     "unpack_member",
@@ -36,7 +38,7 @@ __all__ = [
 _pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
-def pack_marks(member: Member, shared_tick: int) -> bytes:
+def pack_marks(member: Member, shared_tick: int, shared_through: Seq | None = None) -> bytes:
     """`MarkRow.marks`: [shared_tick, read, read_shared, delivered_shared, {device: held}].
 
     Sets are flat bounds.
@@ -44,21 +46,68 @@ def pack_marks(member: Member, shared_tick: int) -> bytes:
     Args:
         shared_tick: When what others may know of it last changed: a private read must not show (I-25), not
             even as a row sent again.
+        shared_through: The head at that time, or at the last folding: own messages after it are left out of
+            what others see of the row, so that it does not show when the row was written. None for no bound.
     """
+    read_shared, delivered_shared = member.read_shared._bounds, member.delivered_shared._bounds
+    if shared_through is not None:
+        read_shared = _clipped(read_shared, shared_through)
+        delivered_shared = _clipped(delivered_shared, shared_through)
     return _pack(
         (
             shared_tick,
             member.read._bounds,
-            member.read_shared._bounds,
-            member.delivered_shared._bounds,
+            read_shared,
+            delivered_shared,
             {device: held._bounds for device, held in member.devices.items()},
         )
     )
 
 
+def _clipped(bounds: list[int], last: Seq) -> list[int]:
+    if not bounds or bounds[-1] <= last + 1:
+        return bounds
+    return list(RangeSet(through(last)).within(bounds))
+
+
 def pack_advances(member: Member) -> bytes:
     """`MarkRow.advances`: [version, at_ms, bounds] each, concatenated."""
-    return b"".join([_pack((a.version, a.at_ms, a.ranges)) for a in member.advances])
+    return PackedAdvances().of(member)
+
+
+class PackedAdvances:
+    """The packed advances of one member, kept: all of them are written whenever one is added."""
+
+    __slots__ = ("_advances", "_parts")
+
+    def __init__(self) -> None:
+        self._advances: list[Advance] = []
+        self._parts: list[bytes] = []
+
+    def of(self, member: Member) -> bytes:
+        """As `pack_advances`; packs what was not there the last time."""
+        advances = member.advances
+        added = self._added(advances)
+        parts = self._parts
+        parts += [_pack((a.version, a.at_ms, a.ranges)) for a in advances[len(advances) - added :]]
+        del parts[: len(parts) - len(advances)]
+        self._advances = advances.copy()
+        return b"".join(parts)
+
+    def _added(self, advances: list[Advance]) -> int:
+        """How many were appended since, the oldest having made room; all of them if it is not that simple."""
+        known = self._advances
+        if known:
+            for added in range(min(len(advances), ADDED_MAX)):
+                kept = len(advances) - added
+                if advances[kept - 1] is known[-1] and known[len(known) - kept :] == advances[:kept]:
+                    return added
+        self._parts.clear()
+        return len(advances)
+
+
+ADDED_MAX = 8
+"""Advances of a member between two commits, beyond which packing all again is as cheap as looking."""
 
 
 def unpack_marks(member: Member, row: MarkRow) -> None:
@@ -131,6 +180,12 @@ def shared_tick(row: MarkRow | MemberRow) -> int:
     blob = row.marks if isinstance(row, MarkRow) else row.state
     tick: int = msgpack.unpackb(blob)[0]
     return tick
+
+
+def shared_through(row: MarkRow) -> Seq:
+    """A bound for `pack_marks` that leaves the row as it is."""
+    _, _, read_shared, delivered_shared, _ = msgpack.unpackb(row.marks)
+    return max((bounds[-1] - 1 for bounds in (read_shared, delivered_shared) if bounds), default=0)
 
 
 def load_member(row: MemberRow) -> Member:
