@@ -335,8 +335,8 @@ class FaultyProxy:
             async def run(flow: Flow, source: SocketStream, target: SocketStream) -> None:
                 try:
                     cut = await flow.run(source, target)
-                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    cut = True
+                except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+                    cut = True  # AnyIO lets an OSError through when there is nobody left to send an end to
                 if cut:
                     tasks.cancel_scope.cancel()
 

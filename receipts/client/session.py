@@ -629,7 +629,9 @@ class Session:
             mark = self._flight[place]
             if isinstance(mark, ReadMessages):
                 if rest := refused.missing(mark.ranges):
-                    self._flight[place] = attrs.evolve(mark, ranges=rest)
+                    self._flight[place] = ReadMessages(
+                        0, mark.conversation, rest, mark.content, mark.share, mark.mark_version
+                    )
                 else:
                     del self._flight[place]
 

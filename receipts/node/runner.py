@@ -103,6 +103,7 @@ class Node:
         self._secret = secret
         self._inbox: list[tuple[Session, AnyCommand]] = []
         self._scheduled = False
+        self._advancing = False
         self._failed: BaseException | None = None
         self._stopped = False
         self._uncommitted = 0
@@ -332,7 +333,12 @@ class Node:
         self._inbox = []
         self._uncommitted += len(inbox)
         self._take_up(self.hub.apply(inbox, self._clock()))
-        self._advance()
+        if not self._advancing:  # one more look at the links first: what is there by now shares the commit
+            self._advancing = True
+            self._soon(self._advance_now)
+
+    def _advance_now(self) -> None:
+        self._guard(self._advance)
 
     def _take_up(self, tick: Tick) -> None:
         self._pipeline.add(tick)
@@ -347,6 +353,7 @@ class Node:
 
     def _advance(self) -> None:
         """Let out what may go, and start the next commit."""
+        self._advancing = False
         self._let_out(self._pipeline.ready())
         batch = self._pipeline.start()
         if batch is not None:
@@ -458,6 +465,8 @@ class Node:
         Raises:
             Refused: The node refused it, or stopped before it was done (`shutting_down`).
         """
+        if self.hub.world.draining or self._failed is not None:  # nobody is there to answer any more
+            raise Refused(Code.SHUTTING_DOWN, "the node is stopping", retry_after_ms=1000)
         desk = _Desk()
         session = self.hub.open(desk, "operator", admin=True)
         session.dialect = desk

@@ -1,13 +1,11 @@
 """Whether devices know what they should, once everything has been said.
 
-Two judges, which share no code. `check_counts` asks the node's own state, conversation by conversation, what a
+Two judges. `check_counts` asks the node's own state, conversation by conversation, what a
 device of a user ought to show. `check_fresh` compares what a device put together over many links with what a
 device without any past is given at one login.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +17,7 @@ from receipts.core.errors import Refused
 from receipts.core.explain import verify
 from receipts.core.ids import ConversationKind
 from receipts.core.ranges import RangeSet, ranges_of, through
+from receipts.wire import updates
 from tests.e2e.stage import Device, Stage
 from transports.faulty import Plan
 
@@ -58,7 +57,7 @@ async def check_counts(stage: Stage, app: str = "default") -> None:
                 own = stage.node.store.authored(key, me.user, 1, chat.head + 1)
                 _check_chat(device, replica.chat(name), chat, RangeSet(own))
         lines = {line.conversation: line for line in me.conversations()}
-        answered = {}
+        answered: dict[str, updates.Summary] = {}
         cursor: str | None = None
         while cursor != "":
             page = await me.list_conversations(cursor=cursor or "", limit=50)
@@ -161,4 +160,4 @@ def _differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
         for key in sorted({*one, *other}, key=str):
             yield from _differences(one.get(key), other.get(key), f"{where}/{key}")
     elif one != other:
-        yield f"{where}: {one} / {other}"
+        yield f"{where}: {str(one)[:300]} / {str(other)[:300]}"

@@ -40,4 +40,5 @@ async def main(url: str, user: str, token: str, path: str, run: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:6])
+    _, node, name, secret, file, number = sys.argv
+    anyio.run(main, node, name, secret, file, number)

@@ -136,6 +136,7 @@ class Device:
                 device=self.name,
                 token=self._token,
                 path=self._path,
+                messages_max=100_000,
                 wait=False,
                 coalesce_ms=self._chance.choice([0, 5]),
             )
@@ -314,7 +315,9 @@ def check_device(
         assert me.marked_unread(name) == true.marked_unread(user), where
         gone = {seq for (other, seq), line in lines.items() if other == name and line.recalled}
         assert {seq for seq in known.recalled if seq >= 1} == gone, where
-        for message in me.messages(name, limit=100_000):
+        kept = me.messages(name, limit=100_000)
+        assert [message.seq for message in kept] == sorted(set(range(1, true.head + 1)) - gone), where
+        for message in kept:
             line = lines[name, message.seq]
             assert (message.message_id, message.author, message.body) == line[:3], where
         own = {seq for (other, seq), line in lines.items() if other == name and line.author == user} - gone

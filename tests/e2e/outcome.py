@@ -15,7 +15,6 @@ import attrs
 from receipts.core.conversation import Conversation
 from receipts.storage.base import Store
 from receipts.storage.codec import load_conversation
-
 from tests.e2e.stage import Stage
 
 __all__ = ["canonical", "device_outcomes", "stored"]
@@ -131,7 +130,7 @@ def _renamed(item: Any, ranks: dict[str, dict[int, int]]) -> Any:
         return [_renamed(one, ranks) for one in item]
     if not isinstance(item, dict):
         return item
-    found = {}
+    found: dict[str, Any] = {}
     for key, content in item.items():
         if key in ranks:
             found[key] = ranks[key][content]

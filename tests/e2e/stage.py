@@ -248,7 +248,7 @@ class Raw:
 
     async def catch_up(self) -> list[updates.CatchUp]:
         """Take all pages, acknowledging each."""
-        pages = []
+        pages: list[updates.CatchUp] = []
         while not pages or not pages[-1].live:
             pages.append(await self.page())
         return pages
@@ -367,7 +367,13 @@ class Stage:
         self._tokens.clear()
 
     async def device(
-        self, user: str, device: str = "phone", *, app: str = "default", wire: Wire | None = None, **options: Any
+        self,
+        user: str,
+        device: str = "phone",
+        *,
+        app: str = "default",
+        wire: Wire | None = None,
+        **options: Any,
     ) -> Device:
         """Log a device in. Receipts go out at `flush`, unless `options` say otherwise."""
         wire = wire if wire is not None else Wire(self.url)
@@ -435,7 +441,6 @@ async def running(
         apps: As of `Node`.
         options: More for `Node`.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     async with anyio.create_task_group() as tasks:
         stage = Stage(transport, directory, tasks)
         node = Node(

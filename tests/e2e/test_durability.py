@@ -45,6 +45,7 @@ APP = json.dumps(
             "changes_per_second": MANY,
             "changes_burst": MANY,
             "asking_messages_per_day": MANY,
+            "snapshot_messages": MANY,
         }
     }
 )

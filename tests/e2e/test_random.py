@@ -6,6 +6,7 @@ frames take. Time is simulated (trio's `MockClock`), so a world of hours takes a
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -27,6 +28,30 @@ from transports.faulty import Plan
 
 USERS = ("alice", "bob", "cara", "dan")
 GROUPS = ("G", "H")
+SETTINGS = """{
+    "groups": {"may_ask_receipts": "member"},
+    "limits": {"page_bytes_max": 2000, "devices_max": 100}
+}"""
+WORLDS = 500 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 20
+DEEDS = (
+    *(
+        "send",
+        "send",
+        "send",
+        "send",
+        "read",
+        "read",
+        "name",
+        "name",
+        "open",
+        "close",
+        "mark",
+        "recall",
+        "clear",
+    ),
+    *("share", "mute", "member", "role", "rename", "cut", "cut", "heal", "heal", "time", "time", "device"),
+)
+"""What people do, as often as it stands here."""
 
 
 class Life:
@@ -68,9 +93,7 @@ class Life:
     def step(self) -> Callable[[], Awaitable[Any]] | None:
         """Something to do, and to be waited for by nobody."""
         device = self.rng.choice(self.stage.devices)
-        deeds = ("send send send send read read name name open close mark recall clear share mute "
-                 "member role rename cut cut heal heal time time device").split()
-        deed: Any = getattr(self, "_" + self.rng.choice(deeds))
+        deed: Any = getattr(self, "_" + self.rng.choice(DEEDS))
         made: Callable[[], Awaitable[Any]] | None = deed(device)
         return made
 
@@ -218,7 +241,7 @@ async def live(seed: int, directory: Path, steps: int) -> None:
         clock=now_ms,
         heartbeat_ms=30_000,
         inline=True,
-        apps={"default": '{"groups": {"may_ask_receipts": "member"}, "limits": {"page_bytes_max": 2000, "devices_max": 100}}'},
+        apps={"default": SETTINGS},
     ) as stage:
         try:
             life = Life(stage, rng)
@@ -246,7 +269,7 @@ def check_sent(life: Life) -> None:
     assert len(life.sent.keys() - bodies.keys()) <= recalled
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(WORLDS))
 def test_random_worlds(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever users do over whatever links, at the end all devices and the node agree (I-13, I-16, I-24)."""
     # The order in which trio runs tasks, and the jitter of clients, come from the seed as well.

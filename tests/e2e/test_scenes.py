@@ -27,7 +27,6 @@ from receipts.core.events import (
 from receipts.core.ids import direct
 from receipts.core.policy import DAY_MS
 from receipts.core.status import Status, Unknown
-from receipts.node.commands import ConfigureApp
 from receipts.storage.base import Batch, StoreFull
 from receipts.storage.memory import MemoryStore
 from receipts.storage.sqlite import SQLiteStore
@@ -38,15 +37,13 @@ from receipts.wire.updates import (
     Done,
     Goodbye,
     GroupRead,
-    History,
     Read,
     Reader,
     ReadStatistics,
-    Rejected,
     Welcome,
 )
 from tests.e2e.outcome import canonical, device_outcomes, stored
-from tests.e2e.stage import Device, Raw, Stage, running, seqs
+from tests.e2e.stage import Device, Stage, running, seqs
 
 AB = direct("alice", "bob")
 
@@ -89,7 +86,7 @@ def nine_times(*, at_once: bool = False, **options: Any) -> Callable[[Scene], Ca
             for name, outcome in outcomes.items():
                 assert outcome == first, f"{name} came to something else than asyncio memory"
 
-        test.__name__ = test.__qualname__ = scene.__name__  # type: ignore[attr-defined]
+        test.__name__ = test.__qualname__ = scene.__name__
         test.__doc__ = scene.__doc__
         test.__module__ = scene.__module__
         return test
@@ -103,7 +100,6 @@ async def perform(
     """Run a scene once; what it came to, as text."""
     options = dict(options)
     make_store = options.pop("store", SQLiteStore)
-    directory.mkdir(parents=True)
     store = make_store(directory / "node")
     failure: Exception | None = None
     found: dict[str, Any] = {}
@@ -237,7 +233,12 @@ async def test_scene_04_sparse_reads(stage: Stage) -> None:
     await bob.me.read_messages("alice", [3, 4, 9])
     await bob.me.flush()
     assert bob.me.unread_seqs("alice") == await stage.explain("bob", AB) == [1, 2, 5, 6, 7, 8, 10]
-    assert stage.node.hub.world.apps["default"].chats[AB].conversation.members["bob"].read.ranges == (3, 5, 9, 10)
+    assert stage.node.hub.world.apps["default"].chats[AB].conversation.members["bob"].read.ranges == (
+        3,
+        5,
+        9,
+        10,
+    )
     only_read(await alice.told(), 3, 4, 9)
     await bob.me.read("alice", 8)
     await bob.me.flush()
@@ -690,7 +691,7 @@ async def test_scene_18_a_conversation_receipt_answers_nothing(stage: Stage) -> 
 @nine_times()
 async def test_scene_19_who_may_ask_and_answer(stage: Stage) -> None:
     """Asking takes a role and a group that is not too large; answering takes having been asked."""
-    olga, laptop, bob, cara = await asked(stage)
+    olga, _, bob, cara = await asked(stage)
     dan = await stage.device("dan")
 
     async def refusal(call: Awaitable[Any]) -> Refused:

@@ -655,7 +655,7 @@ def test_scene_19_two_hundred_and_one(new_book: NewBook) -> None:
 
 def test_readers_of_what_has_none(new_book: NewBook) -> None:
     """A message that did not ask, and one that was recalled, each say so instead of 'nobody'."""
-    book, at, _laptop = asked_twenty(new_book)
+    _book, at, _laptop = asked_twenty(new_book)
     assert readers(at["olga"], 19).unknown is Unknown.NOT_ASKED
     read(at["bob"], "G", 20)
     at["olga"].ask(commands.RecallMessage(rid=1, conversation="G", seq=20))
