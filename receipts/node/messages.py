@@ -64,9 +64,8 @@ def send(world: World, session: Session, command: commands.SendMessage) -> None:
     install.highest = max(install.highest, command.number)
     sent = rows.Sent(app.id, chat.id, event.seq, event.message_id, event.at_ms, command.number)
     install.remember(sent, world.tick_number, world.committed_tick)
-    user.touched_tick = (
-        world.tick_number
-    )  # what the install remembers must not be evicted before it is stored
+    # What the install remembers must not be evicted before it is stored.
+    user.touched_tick = world.tick_number
     world.answer(session, _accepted(command.rid, sent))
     world.tell(app, chat.pair or chat.members(), event, but=session)
 

@@ -134,9 +134,9 @@ class Node:
                         with anyio.CancelScope(shield=True):
                             await self._drain()
                     tasks.cancel_scope.cancel()
-        except Exception:
+        except Exception as error:
             if self._failed is None:  # else the block stumbled over a node that was gone
-                raise
+                raise _alone(error) from None
         finally:
             self._stopped = True
             self._passwords.close()
@@ -221,7 +221,7 @@ class Node:
                     goodbye = Goodbye(
                         code=Code.SHUTTING_DOWN, reason="the node is shutting down", retry_after_ms=1000
                     )
-                    self._send_to(session, session.dialect.encode(goodbye, world.tick_number))
+                    self._send_to(session, session.dialect.encode(goodbye, world.committed_tick))
                 links.append(session.link)
                 session.link.close()
         with anyio.move_on_after(2):
@@ -484,6 +484,13 @@ class Node:
                 refused.code, refused.reason, retry_after_ms=refused.retry_after_ms, limit=refused.limit
             )
         return desk.answer
+
+
+def _alone(error: Exception) -> Exception:
+    """What went wrong in the block, without the group that a task group puts around it."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 class _Desk:

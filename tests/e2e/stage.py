@@ -16,19 +16,21 @@ from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import anyio.abc
+from trio.testing import MockClock
 
 import transports
 from receipts.client.connection import Connection, connect
 from receipts.node.commands import AddUser, ExplainFor, MakeGroup, MakeToken, Sweep
 from receipts.node.runner import Node
 from receipts.storage.base import Store
+from receipts.storage.memory import MemoryStore
 from receipts.storage.sqlite import SQLiteStore
 from receipts.wire import VERSION, commands, updates
 from receipts.wire.codec import decode_command, decode_update, encode_command
 from transports.base import Frame, Link
 from transports.faulty import FaultyLink, Plan
 
-__all__ = ["LONG_MS", "Device", "Raw", "Stage", "Wire", "log_in", "running", "seqs"]
+__all__ = ["LONG_MS", "Device", "Raw", "Stage", "Wire", "log_in", "running", "seqs", "simulated", "staged"]
 
 LONG_MS = 10**9
 """Eleven days: for what is not to happen by itself in a test."""
@@ -456,3 +458,42 @@ async def running(
                 with anyio.move_on_after(10, shield=True):
                     await stage.close()
         tasks.cancel_scope.cancel()
+
+
+async def staged(
+    transport: str, directory: Path, play: Callable[[Stage], Awaitable[None]], **options: Any
+) -> None:
+    """Run a play on a stage of its own; its failure is not wrapped in groups."""
+    failure: Exception | None = None
+    async with running(transport, directory, **options) as stage:
+        try:
+            with anyio.fail_after(60):
+                await play(stage)
+        except Exception as error:
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+def simulated(play: Callable[[Stage], Awaitable[None]], directory: Path, **options: Any) -> None:
+    """Run a play in simulated time, over memory."""
+
+    async def main() -> None:
+        start = anyio.current_time()
+
+        def now_ms() -> int:
+            return 1_700_000_000_000 + int((anyio.current_time() - start) * 1000)
+
+        failure: Exception | None = None
+        options.setdefault("heartbeat_ms", 30_000)
+        async with running(
+            "memory", directory, store=MemoryStore(), inline=True, clock=now_ms, **options
+        ) as stage:
+            try:
+                await play(stage)
+            except Exception as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+    anyio.run(main, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})

@@ -15,15 +15,13 @@ from typing import Any
 
 import anyio
 import pytest
-from trio.testing import MockClock
 
 from receipts.client.connection import ConnectionLost
 from receipts.core.errors import LocalProtocolError, Refused
 from receipts.core.events import Role
 from receipts.core.ids import direct
-from receipts.storage.memory import MemoryStore
 from tests.e2e.agreement import check_counts, check_fresh, settle
-from tests.e2e.stage import Device, Stage, running
+from tests.e2e.stage import Device, Stage, simulated
 from transports.faulty import Plan
 
 USERS = ("alice", "bob", "cara", "dan")
@@ -225,36 +223,19 @@ class Life:
             pass
 
 
-async def live(seed: int, directory: Path, steps: int) -> None:
+def live(seed: int, directory: Path, steps: int) -> None:
     """One world, from its number."""
-    rng = random.Random(seed)
-    start = anyio.current_time()
 
-    def now_ms() -> int:
-        return 1_700_000_000_000 + int((anyio.current_time() - start) * 1000)
+    async def play(stage: Stage) -> None:
+        life = Life(stage, random.Random(seed))
+        with anyio.fail_after(100_000):
+            await life.run(steps)
+            await settle(stage)
+            await check_counts(stage)
+            check_sent(life)
+            await check_fresh(stage)
 
-    failure: BaseException | None = None
-    async with running(
-        "memory",
-        directory,
-        store=MemoryStore(),
-        clock=now_ms,
-        heartbeat_ms=30_000,
-        inline=True,
-        apps={"default": SETTINGS},
-    ) as stage:
-        try:
-            life = Life(stage, rng)
-            with anyio.fail_after(100_000):
-                await life.run(steps)
-                await settle(stage)
-                await check_counts(stage)
-                check_sent(life)
-                await check_fresh(stage)
-        except Exception as error:
-            failure = error
-    if failure is not None:
-        raise failure
+    simulated(play, directory, apps={"default": SETTINGS})
 
 
 def check_sent(life: Life) -> None:
@@ -276,5 +257,4 @@ def test_random_worlds(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("trio._core._run._r", random.Random(seed))
     random.seed(seed)
     print(f"world {seed}")
-    clock = MockClock(autojump_threshold=0)
-    anyio.run(live, seed, tmp_path, 200, backend="trio", backend_options={"clock": clock})
+    live(seed, tmp_path, 200)

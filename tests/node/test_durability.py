@@ -389,10 +389,12 @@ def test_password_work_that_began_before_a_failure(new_book: NewBook) -> None:
     book, alice, bob = start(new_book)
     book.hold = book.hold_passwords = True
     fresh = book.stranger()
-    book.run((alice, commands.SendMessage(4, AB, "x", 2)))
-    book.run((fresh, book.hello("cara", "phone", password="secret")))
-    book.run((bob, commands.ChangePassword(rid=5, old="secret", new="other")))
-    book.run((book.operator, AddUser(rid=6, app="default", user="dave", password="secret")))
+    book.run(
+        (alice, commands.SendMessage(4, AB, "x", 2)),
+        (fresh, book.hello("cara", "phone", password="secret")),
+        (bob, commands.ChangePassword(rid=5, old="secret", new="other")),
+        (book.operator, AddUser(rid=6, app="default", user="dave", password="secret")),
+    )
     book.fail()
     assert fresh.told() == bob.told() == book.operator.told() == []
     book.check_passwords()

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import msgpack
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from receipts.client.replica import Replica
@@ -324,6 +324,15 @@ def _command(actor: Device, kind: str, rest: list[Any]) -> Any:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(_public, st.lists(_private, max_size=2)), max_size=20))
+@example([(("send", "alice", AB), [("ack privately", AB, (1, 2))])])  # seen device by device
+@example(  # seen by the own message in what was shared
+    [
+        (("send", "alice", AB), []),
+        (("read", AB, (1, 2)), []),
+        (("send", "bob", AB), []),
+        (("send", "alice", AB), [("read privately", AB, (3, 4))]),
+    ]
+)
 def test_i25_private_reads_do_not_show(story: list[tuple[Any, list[Any]]]) -> None:
     """I-25: with and without what bob did in private alice gets the same frames, pages and answers."""
     without = [public for public, _ in story]

@@ -524,6 +524,33 @@ async def test_what_was_told_before_a_graceful_end_is_not_told_again(tmp_path: P
 
 
 @pytest.mark.anyio
+async def test_no_tick_is_told_that_the_disk_does_not_know(tmp_path: Path) -> None:
+    """No frame, the last word of a node that ends included, carries a tick that the next node on the same
+    data would give to something else."""
+    async with living(Node(SQLiteStore(tmp_path), heartbeat_ms=LONG_MS)) as life:
+        await life.users("alice", "bob")
+        url = await life.node.listen(ADDRESSES["memory"])
+        alice, bob = [await life.user(url, name) for name in ("alice", "bob")]
+        send(alice, 1, "known to the disk")
+        await alice.hear(Accepted)
+        await bob.told()
+        ticks = []
+        for rid in range(100):
+            bob.say(commands.Ping(rid=rid))
+            ticks += [decode_update(frame) for frame in await bob.link.receive()]
+        life.stop()
+        ticks += [decode_update(frame) for frame in await bob.link.receive()]
+        await life.leave()
+        await life.ended.wait()
+    told = [update for update in ticks if update is not None]
+    assert isinstance(told[-1][1], Goodbye)
+    store = SQLiteStore(tmp_path)
+    known = store.open(now_ms=0, life="", secret=b"").tick
+    store.close()
+    assert max(tick for tick, _ in told) <= known
+
+
+@pytest.mark.anyio
 async def test_who_waits_for_an_answer_when_the_node_ends(tmp_path: Path) -> None:
     """A command in the same process that the end overtakes is refused, and does not hold the end up."""
     node = Node(SQLiteStore(tmp_path))
