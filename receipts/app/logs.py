@@ -37,6 +37,7 @@ def set_up(log_format: str, *, level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=stamps, processors=last))
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.getLogger("websockets").setLevel(max(level, logging.WARNING))  # else a line per connection
     structlog.configure(
         processors=[*stamps, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
