@@ -454,12 +454,11 @@ async def test_the_block_stumbles_over_a_node_that_is_gone(tmp_path: Path) -> No
 
 @pytest.mark.anyio
 async def test_mistakes_of_the_block_are_not_hidden(tmp_path: Path) -> None:
-    """What the block raises goes on, and the data is let go of all the same."""
+    """What the block raises goes on as it is, and the data is let go of all the same."""
     for _ in range(2):
-        with pytest.raises(ExceptionGroup) as group:
+        with pytest.raises(LookupError):
             async with Node(SQLiteStore(tmp_path)).running():
                 raise LookupError
-        assert group.group_contains(LookupError)
 
 
 # -- the end
