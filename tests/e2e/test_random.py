@@ -193,9 +193,12 @@ class Life:
         if self.rng.random() < 0.5:
             return None
 
+        self.count += 1
+        name = self.rng.choice((device.me.device, f"laptop {self.count}"))
+
         async def exchange() -> None:
             await device.close()
-            await self.appear(device.me.user, self.rng.choice((device.me.device, f"laptop {self.count}")))
+            await self.appear(device.me.user, name)
 
         return exchange
 

@@ -427,6 +427,15 @@ async def test_scene_10_the_stricter_word(stage: Stage) -> None:
     assert await alice.told() == []
     assert await stage.explain("bob", AB) == []
 
+    await bob.me.set_sharing(read=True, delivered=True)
+    discreet = await stage.device("bob", "discreet", share_read=False, share_delivered=False)
+    await say(alice, "bob")
+    await discreet.has("alice", 5)
+    await discreet.me.read("alice", 5)
+    await discreet.me.flush()
+    assert await alice.told() == []
+    assert await stage.explain("bob", AB) == []
+
 
 @nine_times()
 async def test_scene_11_marked_unread(stage: Stage) -> None:
