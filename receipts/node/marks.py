@@ -6,7 +6,7 @@ a read over the limit stays with the client, where it merges with later ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from receipts.core import decide
 from receipts.core.errors import Code, Refused
@@ -177,20 +177,22 @@ def _judge_answers(
     """
     conversation = chat.conversation
     asked = conversation.asked
-    if count(wanted) <= len(asked):  # mostly one message, where hundreds may have asked
-        candidates = [seq for seq in seqs_of(wanted) if seq in asked]
-    else:
-        inside = RangeSet(wanted)
-        candidates = [seq for seq in sorted(asked) if seq in inside]
-    if content is not None:
+    candidates: Iterable[Seq]
+    if len(wanted) == 2 and wanted[1] - wanted[0] == 1:  # the usual one message
+        seq = wanted[0]
+        candidates = wanted[:1]
+        if content is None and seq not in asked:
+            info = world.info(chat, seq)
+            if info is None or not info.asks:
+                return [], []  # else its receipts have expired: to be told, not to be taken for a plain one
+    elif content is not None:
         limit = chat.app.limits.detail_ids_max
         if count(wanted) > limit:
             raise Refused(Code.TOO_MANY, f"words go with at most {limit} messages at once", limit=limit)
-        candidates = list(seqs_of(wanted))
-    elif count(wanted) == 1 and wanted[0] not in asked:
-        info = world.info(chat, wanted[0])
-        if info is not None and info.asks:
-            candidates = [wanted[0]]  # its receipts have expired: to be told, not to be taken for a plain one
+        candidates = seqs_of(wanted)
+    else:
+        inside = RangeSet(wanted)
+        candidates = [seq for seq in sorted(asked) if seq in inside]
     obscured = conversation.members[session.user.name].sharing.read_obscured_through
     answers: list[GroupReadMarked] = []
     refused: list[tuple[Seq, Refused]] = []
