@@ -47,6 +47,13 @@ UNCOMMITTED_MAX = 20_000
 BACKLOG_MAX = 10_000
 """Commands of one session that wait for storage; a client that sends more without an answer is cut."""
 
+WORTH_A_COMMIT = 256
+"""Commands with which a commit begins at once: its fixed cost, 250 µs of CPU, is 1 µs for each of them."""
+
+LOOKS_MAX = 6
+"""How often a smaller commit waits for what one more look at the links brings, while every look brings some.
+A group of 200 that reads at once falls into two commits instead of three; a look takes some 100 µs."""
+
 SWEEP_S = 1.0
 
 
@@ -104,6 +111,7 @@ class Node:
         self._inbox: list[tuple[Session, AnyCommand]] = []
         self._scheduled = False
         self._advancing = False
+        self._looks = 0
         self._failed: BaseException | None = None
         self._stopped = False
         self._uncommitted = 0
@@ -333,12 +341,21 @@ class Node:
         self._inbox = []
         self._uncommitted += len(inbox)
         self._take_up(self.hub.apply(inbox, self._clock()))
-        if not self._advancing:  # one more look at the links first: what is there by now shares the commit
+        self._advance_soon()
+
+    def _advance_soon(self) -> None:
+        """Look at the links once more first: what is there by now shares the commit."""
+        if not self._advancing:
             self._advancing = True
+            self._looks = 0
             self._soon(self._advance_now)
 
     def _advance_now(self) -> None:
-        self._guard(self._advance)
+        if self._inbox and self._looks < LOOKS_MAX and self._uncommitted < WORTH_A_COMMIT:
+            self._looks += 1  # more comes with every look
+            self._soon(self._advance_now)
+        else:
+            self._guard(self._advance)
 
     def _take_up(self, tick: Tick) -> None:
         self._pipeline.add(tick)
@@ -375,7 +392,7 @@ class Node:
         else:
             self._let_out(self._pipeline.committed())
         self._relieve(self._committing)
-        self._advance()
+        self._advance_soon()
 
     def _loaded(self, need: Need, found: Any, error: BaseException | None) -> None:
         if error is not None:
