@@ -182,7 +182,6 @@ class Node:
         self._soon = _soon()
         self._relief: anyio.Event | None = None
         self._system = self.hub.open(peer="node", admin=True)
-        self._sweeping = False
 
     async def listen(self, url: str, **options: Any) -> str:
         """Take sessions at a URL (`transports.listen`), from now until the node stops.
