@@ -48,7 +48,7 @@ def group(new_book: NewBook, size: int, **settings: Any) -> tuple[Playbook, list
     return book, devices
 
 
-def test_i16_devices_of_a_user_agree(book: Playbook) -> None:
+def test_i_16_devices_of_a_user_agree(book: Playbook) -> None:
     """I-16: what one device did, marks and badges included, the other one shows, live or after an absence."""
     alice, phone, tablet = (
         book.log_in("alice", "phone"),
@@ -89,7 +89,7 @@ def test_i16_devices_of_a_user_agree(book: Playbook) -> None:
         assert mine.read == node.members["bob"].read
 
 
-def test_i20_one_predicate(book: Playbook) -> None:
+def test_i_20_one_predicate(book: Playbook) -> None:
     """I-20: silent messages count nowhere, and muting changes where a badge shows, never what is unread."""
     alice, bob = book.log_in("alice", "phone"), book.log_in("bob", "phone")
     alice.send(AB)
@@ -105,7 +105,7 @@ def test_i20_one_predicate(book: Playbook) -> None:
         assert (badge.messages, badge.muted_messages) == ((0, 2) if muted else (2, 0))
 
 
-def test_i21_frames_of_a_group_are_bounded(new_book: NewBook) -> None:
+def test_i_21_frames_of_a_group_are_bounded(new_book: NewBook) -> None:
     """I-21: a message costs a frame a member, its receipts a frame a tick to the asker, however many read."""
     book, at = group(new_book, 30)
     frames = book.frames
@@ -126,7 +126,7 @@ def test_i21_frames_of_a_group_are_bounded(new_book: NewBook) -> None:
     assert all(not isinstance(update, GroupRead) for reader in at[1:] for update in reader.told())
 
 
-def test_i21_a_reader_in_order_costs_one_row(book: Playbook) -> None:
+def test_i_21_a_reader_in_order_costs_one_row(book: Playbook) -> None:
     """I-21: a thousand messages read in order are one range of one row."""
     alice, bob = book.log_in("alice", "phone"), book.log_in("bob", "phone")
     for seq in range(1, 301):
@@ -149,7 +149,7 @@ def test_i21_a_reader_in_order_costs_one_row(book: Playbook) -> None:
 
 
 @pytest.mark.parametrize("messages", [1, 3, 4, 5, 40])
-def test_i22_nothing_is_cut_off_in_silence(new_book: NewBook, messages: int) -> None:
+def test_i_22_nothing_is_cut_off_in_silence(new_book: NewBook, messages: int) -> None:
     """I-22: at, around and far above each cap all is given in pages, and each says if more follow."""
     limits = {"history_page_max": 4, "snapshot_messages": 10**6, "page_bytes_max": 60}
     book = new_book(settings=json.dumps({"limits": limits}))
@@ -180,7 +180,7 @@ def test_i22_nothing_is_cut_off_in_silence(new_book: NewBook, messages: int) -> 
     assert [page.live for page in tablet.pages] == [False] * (len(tablet.pages) - 1) + [True]
 
 
-def test_i24_delivered_means_durable(new_book: NewBook) -> None:
+def test_i_24_delivered_means_durable(new_book: NewBook) -> None:
     """I-24: whatever a sender was told survives the node, and after the crash both sides converge."""
     book = new_book()
     book.user("alice", "bob")
@@ -333,7 +333,7 @@ def _command(actor: Device, kind: str, rest: list[Any]) -> Any:
         (("send", "alice", AB), [("read privately", AB, (3, 4))]),
     ]
 )
-def test_i25_private_reads_do_not_show(story: list[tuple[Any, list[Any]]]) -> None:
+def test_i_25_private_reads_do_not_show(story: list[tuple[Any, list[Any]]]) -> None:
     """I-25: with and without what bob did in private alice gets the same frames, pages and answers."""
     without = [public for public, _ in story]
     with_them = [step for public, private in story for step in (public, *private)]
@@ -343,7 +343,7 @@ def test_i25_private_reads_do_not_show(story: list[tuple[Any, list[Any]]]) -> No
 # -- who is told
 
 
-def test_i26_no_receipt_for_receipts_own_messages_and_strangers(book: Playbook) -> None:
+def test_i_26_no_receipt_for_receipts_own_messages_and_strangers(book: Playbook) -> None:
     """I-26: receipts make no receipts, own messages none, and who is not in a conversation none."""
     book.user("cara")
     alice, bob, cara = (
@@ -368,7 +368,7 @@ def test_i26_no_receipt_for_receipts_own_messages_and_strangers(book: Playbook) 
     assert "cara" not in book.chat(AB).members
 
 
-def test_i27_receipts_from_outside_change_nothing(new_book: NewBook) -> None:
+def test_i_27_receipts_from_outside_change_nothing(new_book: NewBook) -> None:
     """I-27: of leavers, of newcomers for what was before them, of other conversations: state is untouched."""
     book, (owner, leaver, _other) = group(new_book, 3)
     book.user("late")
@@ -392,7 +392,7 @@ def test_i27_receipts_from_outside_change_nothing(new_book: NewBook) -> None:
     assert owner.told() == []
 
 
-def test_i28_expired_is_unknown(new_book: NewBook) -> None:
+def test_i_28_expired_is_unknown(new_book: NewBook) -> None:
     """I-28: when receipts have expired every answer about them says so, and none says 'not read'."""
     book, (owner, reader, _other) = group(new_book, 3)
     owner.send("G", asks=True)
@@ -410,7 +410,7 @@ def test_i28_expired_is_unknown(new_book: NewBook) -> None:
     assert not any(part.asked for page in tablet.pages for part in page.parts)
 
 
-def test_i30_what_only_a_newer_node_knows_lowers_nothing(book: Playbook) -> None:
+def test_i_30_what_only_a_newer_node_knows_lowers_nothing(book: Playbook) -> None:
     """I-30: an unknown register in storage is left alone, and all else of the conversation is as before."""
     alice, bob = book.log_in("alice", "phone"), book.log_in("bob", "phone")
     alice.send(AB)
