@@ -74,7 +74,8 @@ def frame_size(frame: Frame) -> int:
 class Link(ABC):
     """One end of a connection that carries whole frames both ways, in order.
 
-    One task at a time may wait in `receive`; everything else may be called from any task of the event loop.
+    One task at a time may wait in `receive` or `receive_into`; everything else may be called from any task of
+    the event loop.
     """
 
     __slots__ = ()
@@ -97,6 +98,21 @@ class Link(ABC):
             anyio.BrokenResourceError: If the link broke in any other way.
             anyio.BusyResourceError: If another task is waiting in `receive`.
         """
+
+    async def receive_into(self, take: Callable[[list[Frame]], bool]) -> None:
+        """Call `take` with **all** frames at hand whenever there are some, until it returns False.
+
+        As `receive` in a loop, and cheaper where the transport can call `take` as the bytes arrive, without
+        waking a task for them. `take` is called in the event loop and must be quick; it may `send` and
+        `close`. Being cancelled loses nothing.
+
+        Raises:
+            Exception: What `take` raised; the frames it was called with count as received.
+            anyio.EndOfStream, anyio.ClosedResourceError, FrameTooLarge, FramingError,
+            anyio.BrokenResourceError, anyio.BusyResourceError: As `receive`.
+        """
+        while take(await self.receive()):
+            pass
 
     @abstractmethod
     def send(self, frames: Sequence[Frame]) -> None:

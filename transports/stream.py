@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -70,6 +70,8 @@ class StreamLink(Link):
         "_receive_end",
         "_receiver",
         "_send_end",
+        "_take",
+        "_take_end",
         "_watchers",
         "peer",
     )
@@ -80,6 +82,10 @@ class StreamLink(Link):
         self._frames: list[Frame] = []
         self._frames_bytes = 0
         self._receiver: Waiter | None = None
+        # What the receiver wants to be called with, as soon as frames arrive; None while it is to be woken.
+        self._take: Callable[[list[Frame]], bool] | None = None
+        # How that ended: an error of its own, or True once it had enough.
+        self._take_end: Exception | bool = False
         # Who waits for anything else: to be opened, drained, closed. They all look again when one is woken.
         self._watchers: list[Waiter] | None = None
         self._receive_end: Exception | None = None
@@ -145,6 +151,10 @@ class StreamLink(Link):
             self._opened = True
             self._on_open()
         if frames:
+            if self._take is not None:
+                self._frames = []
+                self._hand_over(self._take, frames)
+                return
             receiver = self._receiver
             if receiver is not None and not receiver.done():
                 receiver.set_result(None)
@@ -152,6 +162,17 @@ class StreamLink(Link):
             if self._frames_bytes > FRAMES_WAITING_BYTES_MAX and not self._reading_paused:
                 self._reading_paused = True
                 self._pause_reading()
+
+    def _hand_over(self, take: Callable[[list[Frame]], bool], frames: list[Frame]) -> None:
+        """Call the receiver where the bytes arrived: to wake a task for them costs several times more."""
+        try:
+            if take(frames):
+                return
+            self._take_end = True
+        except Exception as error:
+            self._take_end = error
+        self._take = None
+        self._wake_receiver()
 
     def _arrived_late(self, data: bytes) -> None:
         """Bytes came that nobody will receive; only the answer to our goodbye still matters."""
@@ -257,15 +278,41 @@ class StreamLink(Link):
 
     async def receive(self) -> list[Frame]:
         while not self._frames:
-            if self._receive_end is not None:
-                raise self._receive_end.with_traceback(None)
-            if self._receiver is not None:
-                raise anyio.BusyResourceError("receiving from")
-            self._receiver = receiver = self._new_waiter()
+            await self._wait_for_frames()
+        return self._take_frames()
+
+    async def receive_into(self, take: Callable[[list[Frame]], bool]) -> None:
+        if self._receiver is not None:
+            raise anyio.BusyResourceError("receiving from")
+        while True:
+            if self._frames:
+                if not take(self._take_frames()):
+                    return
+                continue
+            self._take, self._take_end = take, False
             try:
-                await receiver
+                await self._wait_for_frames()
             finally:
-                self._receiver = None
+                self._take = None
+            if self._take_end:
+                if isinstance(self._take_end, Exception):
+                    raise self._take_end
+                return
+
+    async def _wait_for_frames(self) -> None:
+        """Wait until there may be frames, or raise why there will not be any."""
+        if self._receive_end is not None:
+            raise self._receive_end.with_traceback(None)
+        if self._receiver is not None:
+            raise anyio.BusyResourceError("receiving from")
+        self._receiver = receiver = self._new_waiter()
+        try:
+            await receiver
+        finally:
+            self._receiver = None
+
+    def _take_frames(self) -> list[Frame]:
+        """All frames at hand; the peer may go on."""
         frames = self._frames
         self._frames = []
         self._frames_bytes = 0

@@ -373,7 +373,97 @@ async def _one_receiver(subject: Subject) -> None:
             pass
         else:
             raise AssertionError("two tasks may wait in receive() at once")
+        try:
+            await right.receive_into(lambda frames: True)
+        except anyio.BusyResourceError:
+            pass
+        else:
+            raise AssertionError("a task may wait in receive_into() while another does in receive()")
         left.send([b"go on"])
+
+
+@_clause
+async def _receives_into_a_call(subject: Subject) -> None:
+    """`receive_into` hands over every frame once and in order, stops when told to, and leaves the rest."""
+    sent: list[Frame] = [f"{number}" for number in range(300)]
+    arrived: list[Frame] = []
+
+    def take(frames: list[Frame]) -> bool:
+        assert frames, "receive_into() handed over no frames"
+        arrived.extend(frames)
+        return "hold" not in frames and arrived[-1] != sent[-1]
+
+    async with subject.make_pair() as (left, right), anyio.create_task_group() as tasks:
+        left.send(["hold"])
+        await right.receive_into(take)
+        _assert_same(arrived, ["hold"])
+        tasks.start_soon(right.receive_into, take)
+        await anyio.wait_all_tasks_blocked()
+        for start in range(0, len(sent), 50):
+            left.send(sent[start : start + 50])
+            await checkpoint()
+    _assert_same(arrived[1:], sent)
+
+
+@_clause
+async def _receives_into_a_call_until_the_end(subject: Subject) -> None:
+    """`receive_into` ends as `receive` does, after the last frame; an error of the call's own comes out."""
+
+    def fail(frames: list[Frame]) -> bool:
+        raise LookupError(frames[0])
+
+    arrived: list[Frame] = []
+
+    def keep(frames: list[Frame]) -> bool:
+        arrived.extend(frames)
+        return True
+
+    async with subject.make_pair() as (left, right):
+        async with anyio.create_task_group() as tasks:
+
+            async def expect_error() -> None:
+                try:
+                    await right.receive_into(fail)
+                except LookupError as error:
+                    _assert_same(list(error.args), ["first"])
+                else:
+                    raise AssertionError("an error of the call did not come out of receive_into()")
+
+            tasks.start_soon(expect_error)
+            await anyio.wait_all_tasks_blocked()
+            left.send(["first"])
+        left.send(["second", b"third"])
+        left.close()
+        try:
+            await right.receive_into(keep)
+        except anyio.EndOfStream:
+            pass
+        else:
+            raise AssertionError("receive_into() returned although its call wanted more")
+    _assert_same(arrived, ["second", b"third"])
+
+
+@_clause
+async def _cancelled_receive_into_loses_nothing(subject: Subject) -> None:
+    """A `receive_into` that is cancelled, at whatever moment, leaves to the next one what it did not take."""
+    arrived: list[Frame] = []
+
+    def keep(frames: list[Frame]) -> bool:
+        arrived.extend(frames)
+        return "end" not in frames
+
+    async with subject.make_pair() as (left, right):
+        for moment in range(40):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(right.receive_into, keep)
+                await anyio.wait_all_tasks_blocked()
+                left.send([f"{moment}"])
+                for _ in range(moment % 8):
+                    await checkpoint()
+                tasks.cancel_scope.cancel()
+        left.send(["end"])
+        await right.receive_into(keep)
+    _assert_same(arrived, [*(f"{moment}" for moment in range(40)), "end"])
 
 
 @_clause

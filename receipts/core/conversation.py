@@ -200,6 +200,9 @@ class Conversation:
             check_ranges(shared)
         if held and held is not read:
             check_ranges(held)
+        delivered = event.delivered
+        if delivered and delivered is not read:
+            check_ranges(delivered)
         member = self.members.get(event.member) or self.member(event.member)
         if read:
             member.read.update(read)
@@ -211,14 +214,18 @@ class Conversation:
             member.read_shared.update(shared)
             member.delivered_shared.update(shared)  # READ implies DELIVERED
             member.remember(Advance(event.version, event.at_ms, shared))
+        if delivered:
+            member.delivered_shared.update(delivered)
 
     def _group_read_marked(self, event: events.GroupReadMarked) -> None:
-        _check_seq(event.seq)
+        seq = event.seq
+        if seq < 1:
+            raise _no_seq(seq)
         if self._outsider(event.member):
             raise Refused(Code.NOT_A_MEMBER, f"{event.member} is not in {self.id}")
-        if event.seq <= self.receipts_expired_through:
+        if seq <= self.receipts_expired_through:
             return
-        readers = self._asked(event.seq).readers
+        readers = (self.asked.get(seq) or self._asked(seq)).readers
         receipt = Receipt((event.version, event.at_ms, event.content))
         known = readers.get(event.member)
         if known is None or receipt < known:

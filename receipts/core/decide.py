@@ -16,7 +16,7 @@ from .conversation import Conversation
 from .errors import Code, Refused
 from .events import Body, By
 from .ids import ClientId, ConversationKind, Counts, DeviceId, MessageId, Seq, Shares, UserId, Version
-from .member import Sharing
+from .member import Member, Sharing
 from .policy import GAPS_MAX, RollUp, held_by_rule
 from .ranges import EMPTY, Ranges, RangeSet, through
 
@@ -111,14 +111,7 @@ def deliver(
     switches = member.sharing
     shared: Ranges = EMPTY
     if ranges and sharing and switches.delivered:
-        counted = ranges
-        if rule is not _ANY:
-            counted = held_by_rule(rule, device, ranges, member.devices, since or {})
-        if switches.delivered_obscured_through:
-            counted = _after(switches.delivered_obscured_through, counted)
-        shared = member.delivered_shared.missing(counted)
-        if shared and (chat.recalled._bounds or chat.expired_through):
-            shared = _worth_telling(chat, shared)
+        shared = _deliverable(chat, member, device, ranges, rule, since)
     if not new and not shared:
         return None
     bounds_max = 2 * gaps_max
@@ -127,6 +120,26 @@ def deliver(
     if len(member.delivered_shared._bounds) + len(shared) > bounds_max:
         _check_gaps(member.delivered_shared, shared, ranges, gaps_max)
     return events.DeliveryMarked(chat.id, user, device, new, shared)
+
+
+def _deliverable(
+    chat: Conversation,
+    member: Member,
+    device: DeviceId,
+    ranges: Ranges,
+    rule: RollUp,
+    since: Mapping[DeviceId, Seq] | None,
+) -> Ranges:
+    """What others learn to be delivered when a device holds `ranges`."""
+    counted = ranges
+    if rule is not _ANY:
+        counted = held_by_rule(rule, device, ranges, member.devices, since or {})
+    if member.sharing.delivered_obscured_through:
+        counted = _after(member.sharing.delivered_obscured_through, counted)
+    shared = member.delivered_shared.missing(counted)
+    if shared and (chat.recalled._bounds or chat.expired_through):
+        shared = _worth_telling(chat, shared)
+    return shared
 
 
 def deliver_again(
@@ -164,6 +177,9 @@ def read(
     version: Version = 0,
     by: By = By.UNSAID,
     last: Seq = 0,
+    delivers: bool = False,
+    rule: RollUp = RollUp.ANY,
+    since: Mapping[DeviceId, Seq] | None = None,
     gaps_max: int = GAPS_MAX,
 ) -> events.ReadMarked | None:
     """A member read these messages; beyond the head nothing is taken.
@@ -175,6 +191,9 @@ def read(
 
     Args:
         last: With `By.CONVERSATION`: the last message on screen, inclusive.
+        delivers: Whether what is read in a group, for others to know, counts as delivered there; where that
+            would make too many gaps it does not, and the read stands.
+        rule, since: As in `deliver`.
         gaps_max: Separate ranges that a set may be made of.
 
     Raises:
@@ -190,6 +209,8 @@ def read(
     new = member.read.missing(ranges)
     shared: Ranges = EMPTY
     held: Ranges = EMPTY
+    delivered: Ranges = EMPTY
+    bounds_max = 2 * gaps_max
     switches = member.sharing
     if sharing and switches.read and ranges:
         floor = switches.read_obscured_through
@@ -198,19 +219,22 @@ def read(
             shared = open_ if new is open_ else member.read_shared.missing(open_)
             if shared and (chat.recalled._bounds or chat.expired_through):
                 shared = _worth_telling(chat, shared)
+        elif delivers and switches.delivered:
+            delivered = _deliverable(chat, member, device, ranges, rule, since)
+            if len(member.delivered_shared._bounds) + len(delivered) > bounds_max:
+                delivered = _what_fits(member.delivered_shared, delivered, ranges, gaps_max)
         if device:
             known = member.devices.get(device)
             held = open_ if known is None else known.missing(open_)
-    if not new and not shared and not held:
+    if not new and not shared and not held and not delivered:
         return None
-    bounds_max = 2 * gaps_max
     if len(member.read._bounds) + len(new) > bounds_max:
         _check_gaps(member.read, new, ranges, gaps_max)
     if len(member.read_shared._bounds) + len(shared) > bounds_max:
         _check_gaps(member.read_shared, shared, ranges, gaps_max)
     if held and (len(held) if known is None else len(known._bounds) + len(held)) > bounds_max:
         _check_gaps(known or RangeSet(), held, ranges, gaps_max)
-    return events.ReadMarked(chat.id, user, device, new, shared, held, at_ms, version, by, last)
+    return events.ReadMarked(chat.id, user, device, new, shared, held, at_ms, version, by, last, delivered)
 
 
 def answer(
@@ -422,3 +446,12 @@ def _check_gaps(known: RangeSet, more: Ranges, named: Ranges, gaps_max: int) -> 
     if grown.gaps > max(gaps_max, known.gaps):
         reason = f"more than {gaps_max} separate ranges: read or acknowledge what lies between"
         raise Refused(Code.TOO_MANY_GAPS, reason, limit=gaps_max)
+
+
+def _what_fits(known: RangeSet, more: Ranges, named: Ranges, gaps_max: int) -> Ranges:
+    """All of `more`, or nothing if it makes too many gaps."""
+    try:
+        _check_gaps(known, more, named, gaps_max)
+    except Refused:
+        return EMPTY
+    return more

@@ -125,6 +125,8 @@ class ReadMarked:
     by: By = By.UNSAID
     through: Seq = 0
     """With `By.CONVERSATION`: the last message that was on screen, inclusive."""
+    delivered: Ranges = EMPTY
+    """What others may know as delivered by it, beside `shared`: in a group reading tells only who asked."""
 
 
 @value(kw_only=False)

@@ -249,6 +249,7 @@ def _read(
     user = session.user
     name = user.name
     version = world.version + 1
+    features = session.app.features
     event = decide.read(
         conversation,
         name,
@@ -259,20 +260,17 @@ def _read(
         version=version,
         by=by,
         last=last,
+        delivers=features.delivery_receipts,
+        rule=features.roll_up,
+        since=since,
         gaps_max=session.app.limits.gaps_max,
     )
     if event is not None:
         world.version = version
         conversation.apply(event)
-        world.touch_marks(chat, name, bool(event.shared))
+        world.touch_marks(chat, name, bool(event.shared or event.delivered))
         _tell_read(world, session, chat, event)
-    member = conversation.members[name]
-    if chat.pair is None and share and member.sharing.read:  # what is read in a group was delivered to it
-        try:
-            _deliver(world, session, chat, ranges, True, since)
-        except Refused:
-            pass  # it would make too many gaps; the read stands
-    if member.unread_mark:
+    if conversation.members[name].unread_mark:
         _unmark(world, session, chat, ranges, mark_version)
 
 

@@ -258,9 +258,10 @@ class Node:
 
     async def _handle(self, link: transports.Link, session: Session) -> None:
         try:
+            take = partial(self._take, session)
             while True:
-                self._take(session, await link.receive())
-                while self._uncommitted + len(self._inbox) > UNCOMMITTED_MAX:
+                await link.receive_into(take)
+                while self._is_behind:
                     await self._room()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             pass
@@ -282,9 +283,10 @@ class Node:
         with anyio.move_on_after(5):
             await link.wait_closed()
 
-    def _take(self, session: Session, frames: Iterable[Frame]) -> None:
+    def _take(self, session: Session, frames: Iterable[Frame]) -> bool:
+        """Decode and queue what came; whether more of it may come."""
         if self.hub.world.draining:
-            return  # under load there would be no end; whoever sent this says it again after the reconnect
+            return True  # else there would be no end; whoever sent this says it again after the reconnect
         session.heard_ms = self.hub.world.now_ms
         dialect = session.dialect
         inbox = self._inbox
@@ -308,6 +310,12 @@ class Node:
         if not self._scheduled:
             self._scheduled = True
             self._soon(self._tick_now)
+        return not self._is_behind
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether the disk has to catch up before more is read from links."""
+        return self._uncommitted + len(self._inbox) > UNCOMMITTED_MAX
 
     # -- ticks
 
