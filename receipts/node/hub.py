@@ -416,10 +416,13 @@ def _collect_chat(batch: rows.Batch, chat: Chat, tick: int) -> None:
     for user in chat.marks_touched:
         member = members[user]
         marks_blob = pack_marks(member, chat.mark_ticks.get(user, 0), chat.mark_heads.get(user, 0))
-        packed = chat.packed_advances.get(user)
-        if packed is None:
-            packed = chat.packed_advances[user] = PackedAdvances()
-        batch.marks.append(rows.MarkRow(key, user, tick, marks_blob, packed.of(member)))
+        advances = b""
+        if member.advances:  # in a group there are none
+            packed = chat.packed_advances.get(user)
+            if packed is None:
+                packed = chat.packed_advances[user] = PackedAdvances()
+            advances = packed.of(member)
+        batch.marks.append(rows.MarkRow(key, user, tick, marks_blob, advances))
     chat.marks_touched.clear()
     if chat.members_touched:
         for user in chat.members_touched:
