@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from typing import Any
 
 import pytest
+import sniffio
 from hypothesis import HealthCheck, settings
 
 os.environ["RECEIPTS_FROZEN"] = "1"  # values are frozen in tests; read when `receipts` is first imported
@@ -29,3 +31,16 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """Each event loop that everything must run on; tests marked `anyio` run once on each."""
     backend: tuple[str, dict[str, Any]] = request.param
     return backend
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """A test without an event loop has none, also while that of a fixture of the whole session is there."""
+    if item.get_closest_marker("anyio") is not None:
+        yield
+        return
+    token = sniffio.current_async_library_cvar.set(None)
+    try:
+        yield
+    finally:
+        sniffio.current_async_library_cvar.reset(token)

@@ -198,6 +198,8 @@ _CLEAN_CLOSE_CODES = frozenset({1000, 1001, 1005})
 _NORMAL_CLOSURE = 1000
 _INVALID_DATA = 1007
 
+_REQUEST_END = b"\r\n\r\n"
+
 
 class _Websocket(Codec):
     """What both sides of a websocket share; each message is one frame, extensions are never negotiated."""
@@ -217,7 +219,9 @@ class _Websocket(Codec):
     def __init__(self, protocol: Protocol, frame_bytes_max: int) -> None:
         self._protocol = protocol
         self._limit = frame_bytes_max
-        self._parts: list[bytes] | None = None
+        # What came of a message in fragments. One buffer, because a list of them would grow by fragments that
+        # are empty, of which no limit of size ever tells.
+        self._parts: bytearray | None = None
         self._text = False
         # The close frame that names what the peer did wrong. It is held back until `goodbye`, so that frames
         # can still be sent: after a close frame there must be none (RFC 6455, section 5.5.1).
@@ -244,10 +248,10 @@ class _Websocket(Codec):
             raise self._failure(protocol.parser_exc)
         if not self.ready and protocol.handshake_exc is not None:
             self.over = True
-            self.reply = self._written()
+            self.reply += self._written()
             raise FramingError(f"the websocket handshake failed: {protocol.handshake_exc}")
         if protocol.writes:
-            self.reply = self._written()
+            self.reply += self._written()
 
     def _written(self) -> bytes:
         # The library marks the end of the stream by an empty string; when to end it is the link's decision.
@@ -258,20 +262,19 @@ class _Websocket(Codec):
         if opcode is Opcode.BINARY or opcode is Opcode.TEXT:
             text = opcode is Opcode.TEXT
             if event.fin:
-                frames.append(self._message([bytes(event.data)], text))
+                frames.append(self._message(bytes(event.data), text))
             else:
-                self._parts, self._text = [bytes(event.data)], text
+                self._parts, self._text = bytearray(event.data), text
         elif opcode is Opcode.CONT:
             assert self._parts is not None, "the library lets no continuation through without a beginning"
-            self._parts.append(bytes(event.data))
+            self._parts += event.data
             if event.fin:
-                parts, self._parts = self._parts, None
-                frames.append(self._message(parts, self._text))
+                payload, self._parts = bytes(self._parts), None
+                frames.append(self._message(payload, self._text))
         elif opcode is Opcode.CLOSE:
             self._closed_by_peer()
 
-    def _message(self, parts: list[bytes], text: bool) -> Frame:
-        payload = parts[0] if len(parts) == 1 else b"".join(parts)
+    def _message(self, payload: bytes, text: bool) -> Frame:
         if not text:
             return payload
         try:
@@ -282,7 +285,7 @@ class _Websocket(Codec):
             raise
 
     def _closed_by_peer(self) -> None:
-        self.reply = self._written()
+        self.reply += self._written()
         self.over = True
         self.awaits_answer = False
         close = self._protocol.close_rcvd
@@ -331,7 +334,7 @@ class WebsocketServer(_Websocket):
         health: The body of the answer to GET on ``/`` and ``/health``; an empty one if absent.
     """
 
-    __slots__ = ("_health", "_path")
+    __slots__ = ("_health", "_path", "_tail")
 
     _protocol: ServerProtocol
 
@@ -341,6 +344,21 @@ class WebsocketServer(_Websocket):
         super().__init__(ServerProtocol(max_size=frame_bytes_max), frame_bytes_max)
         self._path = path.rstrip("/")
         self._health = health
+        # The last bytes of a request whose end has not come: its end may be cut in two.
+        self._tail = b""
+
+    def feed(self, data: bytes, frames: list[Frame]) -> None:
+        # The library reads what stands behind a request as frames before the request is answered; where it is
+        # none (two requests at once, say) it fails, and then cannot answer any more. So that comes after.
+        if not self.ready:
+            seen = self._tail + data
+            found = seen.find(_REQUEST_END)
+            stop = found + len(_REQUEST_END) - len(self._tail)
+            self._tail = seen[1 - len(_REQUEST_END) :]
+            if found >= 0 and stop < len(data):
+                super().feed(data[:stop], frames)
+                data = data[stop:]
+        super().feed(data, frames)
 
     def encode(self, frames: Sequence[Frame]) -> bytes:
         # A server's frames are not masked, so a header of two to ten bytes is all there is to them. The
@@ -376,7 +394,7 @@ class WebsocketServer(_Websocket):
             self._protocol.send_response(_response(404, "Not Found", "no websocket here\n"))
         else:
             self._protocol.send_response(self._protocol.accept(event))
-        self.reply = self._written()
+        self.reply += self._written()
         if self._protocol.state is State.OPEN:
             self.ready = True
         else:

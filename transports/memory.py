@@ -279,9 +279,12 @@ class MemoryListener(Listener):
         waiting, self._waiting = self._waiting, []
         for link in waiting:
             start(link)
-        while not self._closed:
-            self._changed = self._new_waiter()
-            await self._changed
+        try:
+            while not self._closed:
+                self._changed = self._new_waiter()
+                await self._changed
+        finally:
+            self._stop()  # before the handlers have ended: whoever comes meanwhile is refused
 
     def _stop(self) -> None:
         if not self._closed:

@@ -29,6 +29,7 @@ from transports.framing import Codec
 from transports.waiting import Waiter
 
 __all__ = [
+    "ANSWERS_WAITING_BYTES_MAX",
     "FRAMES_WAITING_BYTES_MAX",
     "HANDSHAKE_SECONDS_MAX",
     "LINGER_SECONDS_MAX",
@@ -42,6 +43,13 @@ FRAMES_WAITING_BYTES_MAX = 256 * 1024
 
 One read of the event loops is at most 256 KiB (asyncio, libuv's 64 KiB), so a handler that keeps up is never
 paused; one that does not holds at most this plus one read, plus one unfinished frame.
+"""
+
+ANSWERS_WAITING_BYTES_MAX = 64 * 1024
+"""Answers of the protocol itself (pongs) that a peer leaves unread, above which the link is aborted.
+
+A peer that is well sends a ping in some seconds; one that sends them without end and takes no answer would
+have us keep as much as it cares to send.
 """
 
 HANDSHAKE_SECONDS_MAX = 10.0
@@ -60,6 +68,7 @@ class StreamLink(Link):
     """A link over a byte stream, without the stream."""
 
     __slots__ = (
+        "_answers_bytes",
         "_closed_here",
         "_codec",
         "_frames",
@@ -81,6 +90,8 @@ class StreamLink(Link):
         self._codec = codec
         self._frames: list[Frame] = []
         self._frames_bytes = 0
+        # Bytes of answers since all that was buffered had last gone out.
+        self._answers_bytes = 0
         self._receiver: Waiter | None = None
         # What the receiver wants to be called with, as soon as frames arrive; None while it is to be woken.
         self._take: Callable[[list[Frame]], bool] | None = None
@@ -146,7 +157,7 @@ class StreamLink(Link):
             self._arrived_late(data)
             return
         if codec.reply:
-            self._write_reply()
+            self._answer()
         if not self._opened and codec.ready:
             self._opened = True
             self._on_open()
@@ -193,6 +204,21 @@ class StreamLink(Link):
             self._finish()
             self._limit_time(LINGER_SECONDS_MAX)
             self._wake_watchers()
+
+    def _answer(self) -> None:
+        """Write what the protocol owes the peer, unless it takes none of that."""
+        if not self.buffered:
+            self._answers_bytes = 0
+        self._answers_bytes += len(self._codec.reply)
+        if self._answers_bytes <= ANSWERS_WAITING_BYTES_MAX:
+            self._write_reply()
+            return
+        broken = anyio.BrokenResourceError("the peer asks for answers and takes none")
+        self._receive_end = self._receive_end or broken
+        self._send_end = self._send_end or broken
+        self._wake_receiver()
+        self._wake_watchers()
+        self._kill()
 
     def _write_reply(self) -> None:
         reply = self._codec.take_reply()

@@ -61,7 +61,9 @@ async def listen(
     return listener
 
 
-def uvicorn_protocol(handler: Handler, *, frame_bytes_max: int = FRAME_BYTES_MAX) -> type[asyncio.Protocol]:
+def uvicorn_protocol(
+    handler: Handler, *, path: str = "", frame_bytes_max: int = FRAME_BYTES_MAX
+) -> type[asyncio.Protocol]:
     """Return a class for uvicorn's ``ws=`` option that runs each websocket as a link in `handler`.
 
     So an ASGI application and links share a port, and the links go at the full speed of the byte pump. ASGI
@@ -70,6 +72,7 @@ def uvicorn_protocol(handler: Handler, *, frame_bytes_max: int = FRAME_BYTES_MAX
 
     Args:
         handler: What to run for each link, on the promises of `transports.Listener.serve`.
+        path: The only path at which websockets are accepted; empty or ``/`` means any.
         frame_bytes_max: The largest message, in bytes, inclusive, that is sent or accepted.
     """
     from transports.pump_asyncio import AsyncioLink
@@ -88,7 +91,7 @@ def uvicorn_protocol(handler: Handler, *, frame_bytes_max: int = FRAME_BYTES_MAX
         ) -> None:
             super().__init__(
                 _loop or asyncio.get_running_loop(),
-                WebsocketServer(frame_bytes_max),
+                WebsocketServer(frame_bytes_max, path=path),
                 _UvicornOwner(handler, server_state),
             )
 

@@ -219,8 +219,7 @@ class Disk:
                 self._write(db, rows)
                 db.execute("COMMIT")
             except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
+                db.rollback()  # nothing to do where SQLite has done it itself
                 raise
 
     def _write(self, db: sqlite3.Connection, rows: Rows) -> None:

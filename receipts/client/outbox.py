@@ -286,8 +286,7 @@ class Marks:
             for content, words in tried.words.items():
                 if arrived := _answered(chat, user, words):
                     shown.words[content] = RangeSet(arrived)
-            if (share, known) in self._reads:
-                self._reads[share, known].drop(shown)
+            self._reads[share, known].drop(shown)
         self._reads = {key: reads for key, reads in self._reads.items() if reads}
         self.again()
 

@@ -67,15 +67,21 @@ class _Box:
         self.seqs: list[Seq] = []
         """The keys of `messages`, rising."""
 
-    def put(self, message: MessageAccepted, limit: int) -> bool:
-        """Keep a message if it is among the newest `limit`. Returns whether it is kept and new."""
+    def put(self, message: MessageAccepted, limit: int, removed: list[tuple[ConversationId, Seq]]) -> bool:
+        """Keep a message if it is among the newest `limit`. Returns whether it is kept and new.
+
+        Args:
+            removed: Gets the one that had to make room: what is kept nowhere here cannot be recalled later.
+        """
         seq = message.seq
         if seq in self.messages:
             return False
         if len(self.seqs) >= limit:
             if seq < self.seqs[0]:
                 return False
-            del self.messages[self.seqs.pop(0)]
+            oldest = self.seqs.pop(0)
+            del self.messages[oldest]
+            removed.append((self.chat.id, oldest))
         if not self.seqs or seq > self.seqs[-1]:
             self.seqs.append(seq)
         else:
@@ -107,13 +113,18 @@ class Replica:
         self._boxes: dict[ConversationId, _Box] = {}
         self._former: dict[ConversationId, _Box] = {}  # what a full state replaced, until it is complete
         self._filling = False
+        self.catching_up = False
+        """Whether messages are on their way that come before what is told meanwhile: from the welcome to the
+        last page. Until then a conversation ends here where its messages end: what stands between them and an
+        answer to an own send may be own messages, which must not be counted (I-1)."""
+        self._heads: dict[ConversationId, Seq] = {}  # while catching up: where conversations end at the node
         self.touched: set[ConversationId] = set()
         """Conversations whose state changed since `saved`."""
         self.arrived: list[MessageAccepted] = []
         """Messages that were stored since `saved`."""
         self._fresh_messages: list[MessageAccepted] = []
         self.removed: list[tuple[ConversationId, Seq]] = []
-        """Messages that were dropped since `saved`, recalled or expired."""
+        """Messages that were dropped since `saved`: recalled, expired, or too old to be kept."""
         self.replaced = False
         """Whether a full state dropped everything since `saved`."""
 
@@ -151,8 +162,12 @@ class Replica:
         handler = _HANDLERS.get(type(update))
         if handler is None:
             return []
+        conversation = cast(MessageAccepted, update).conversation  # all in the table have one
+        end = self.chat(conversation).head if self.catching_up else 0
         fresh = handler(self, update)
-        self.touched.add(cast(MessageAccepted, update).conversation)  # all in the table have one
+        if self.catching_up:
+            self._ends_later(self._box(conversation).chat, end)
+        self.touched.add(conversation)
         return [update] if fresh else []
 
     def _box(self, conversation: ConversationId) -> _Box:
@@ -167,11 +182,21 @@ class Replica:
         chat.apply(message)
         if message.seq in chat.recalled or message.seq <= chat.expired_through:
             return False
-        fresh = box.put(message, self._messages_max)
+        fresh = box.put(message, self._messages_max, self.removed)
         if fresh:
             self.arrived.append(message)
             self._fresh_messages.append(message)
         return fresh
+
+    def _ends_later(self, chat: Conversation, end: Seq, head: Seq = 0) -> None:
+        """What was told before older messages does not move the end of a conversation yet.
+
+        Args:
+            end: Where the messages that are here end.
+            head: Where the node says that all of them end.
+        """
+        self._heads[chat.id] = max(self._heads.get(chat.id, 0), chat.head, head)
+        chat.head = max(end, chat.expired_through)
 
     def _delivered(self, update: Delivered) -> bool:
         chat = self._box(update.conversation).chat
@@ -277,7 +302,9 @@ class Replica:
     # -- catching up ------------------------------------------------------------------------------------
 
     def _catch_up(self, page: CatchUp) -> list[Update]:
+        self.catching_up = not page.live
         if page.full:
+            self._heads.clear()
             self._former = self._boxes
             self._boxes = {}
             self._filling = True
@@ -290,7 +317,17 @@ class Replica:
         if page.live:
             self._filling = False
             self._former = {}
+            self._reach_heads()
         return news
+
+    def _reach_heads(self) -> None:
+        """All messages are here: conversations end where the node says."""
+        for name, head in self._heads.items():
+            chat = self._box(name).chat
+            if head > chat.head:
+                chat.head = head
+                self.touched.add(name)
+        self._heads.clear()
 
     def _waits(self, message: MessageAccepted) -> bool:
         former = self._former.get(message.conversation)
@@ -304,7 +341,8 @@ class Replica:
         box = self._box(part.conversation)
         chat = box.chat
         self.touched.add(chat.id)
-        chat.head = max(chat.head, part.head)
+        if not self.catching_up:
+            chat.head = max(chat.head, part.head)
         if part.uncounted:
             chat.uncounted.update(part.uncounted)
         mine = next((member for member in part.members if member.user == self.user), None)
@@ -314,7 +352,10 @@ class Replica:
         for message in part.messages:
             if self._message(message):
                 yield message
+        end = chat.head
         yield from self._fresh(_facts(chat, part))
+        if self.catching_up:
+            self._ends_later(chat, end, part.head)
         for member in part.members:
             yield from self._member_part(chat, member)
         for asked in part.asked:
@@ -359,8 +400,12 @@ class Replica:
         self.touched.add(page.conversation)
         if page.recalled:
             box.chat.recalled.update(page.recalled)
+            self._drop(box, list(RangeSet(page.recalled)))
+        end = box.chat.head
         for message in page.messages:
             self._message(message)
+        if self.catching_up:
+            self._ends_later(box.chat, end)
 
     # -- what this device did, once the node is known to have it ------------------------------------------
 
@@ -438,7 +483,7 @@ class Replica:
             limit: At most this many.
         """
         box = self._boxes.get(conversation)
-        if box is None or limit < 1:
+        if box is None:
             return []
         start = bisect_left(box.seqs, box.chat.member(self.user).cleared_through + 1)
         stop = bisect_left(box.seqs, before) if before else len(box.seqs)
@@ -595,7 +640,7 @@ class Replica:
         yield ConversationPart(
             conversation=chat.id,
             kind=chat.kind,
-            head=chat.head,
+            head=max(chat.head, self._heads.get(chat.id, 0)),
             recalled=chat.recalled.ranges,
             uncounted=chat.uncounted.ranges,
             expired_through=chat.expired_through,
@@ -633,15 +678,18 @@ class Replica:
         )
 
     def restore(self, parts: Iterable[ConversationPart], messages: Iterable[MessageAccepted]) -> None:
-        """Take in what was saved."""
+        """Take in what was saved; of messages those that are still there to be seen."""
         for part in parts:
             for _ in self._part(part):
                 pass
-        for message in messages:
-            box = self._box(message.conversation)
-            box.put(message, self._messages_max)
         self._fresh_messages.clear()
         self.saved()
+        for message in messages:
+            box = self._box(message.conversation)
+            if message.seq in box.chat.recalled or message.seq <= box.chat.expired_through:
+                self.removed.append((message.conversation, message.seq))
+            else:
+                box.put(message, self._messages_max, self.removed)
 
 
 def _asked_only(chat: Conversation, asked: list[AskedPart]) -> ConversationPart:

@@ -13,7 +13,7 @@ live tick counts as held when the next one begins; what is told twice for that c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, cast
 
@@ -263,6 +263,8 @@ class Session:
         self._order = 0
         self._orders: dict[int, int] = {}  # rid → place in what went out
         self._flight: dict[int, Mark] = {}  # place → mark that is not confirmed
+        self._numbered: set[ConversationId] = set()  # where marks have to be told apart
+        self._split: set[ConversationId] = set()  # where each says one range
         self._flush_at: int | None = None
         self._reads_not_before = 0
         self._acks_not_before = 0
@@ -361,6 +363,8 @@ class Session:
         self._queue.clear()
         self._orders.clear()
         self._flight.clear()
+        self._numbered.clear()
+        self._split.clear()
         self._flush_at = None
         self._confirming = False
         self.outbox.link_lost()
@@ -411,6 +415,7 @@ class Session:
         if update.rid != self._hello_rid:
             raise RemoteProtocolError("a welcome that nobody asked for")
         self._move(Input.WELCOMED)
+        self.replica.catching_up = True
         self._orders.pop(update.rid, None)
         self.welcome = update
         self._tick = None
@@ -492,6 +497,11 @@ class Session:
         self._outcomes.append((rid, answer))
 
     def _keep_history(self, page: History) -> None:
+        """While pages of what was missed still come, it is not known which of these messages are to be
+        acknowledged: in a group that the user was let into meanwhile they would never be. Then the answer is
+        for the application alone, and the pages bring what this device is to keep."""
+        if self.state is not State.LIVE:
+            return
         self.replica.history(page)
         for message in self.replica.take_fresh():
             self._stored(message, self._heard_at)
@@ -601,6 +611,10 @@ class Session:
                 self._forget_refused(places, refused)
             self._report(update, marks)
             return
+        several = len(marks) > 1 or any(len(held_by(mark)) > 2 for mark in marks)
+        if update.code is Code.TOO_MANY_GAPS and several:
+            self._say_again_apart(places, marks, now_ms)
+            return
         if not update.retry_after_ms and update.rid == 0:
             # Whatever is wrong is wrong with receipts of this conversation; acknowledgements are not judged.
             marks = [mark for mark in marks if not isinstance(mark, AckDelivered)] or marks
@@ -615,13 +629,35 @@ class Session:
                 owes = not isinstance(mark, AckDelivered) and update.code not in _GONE
                 held = EMPTY if owes else None
                 self.outbox.marks(mark.conversation).done(mark, held)
+                if owes:
+                    self._schedule(now_ms)
         if update.retry_after_ms:
+            self._tell_apart(marks)
             self._reads_not_before = now_ms + update.retry_after_ms
             if update.code is not Code.RATE_LIMITED:  # acknowledgements have no rate, but need room too
                 self._acks_not_before = self._reads_not_before
             self._flush_at = max(self._flush_at or 0, self._reads_not_before)
         else:
             self._report(update, marks)
+
+    def _tell_apart(self, marks: list[Mark]) -> None:
+        """Of several reads without a number nobody can tell which one was over the limit. Sent again all
+        together they would be refused for ever where the node gives room for one at a time; so from now on
+        each has a number, and what is taken need not be said again."""
+        reads = [mark for mark in marks if not isinstance(mark, AckDelivered)]
+        if len(reads) > 1:
+            self._numbered.update(mark.conversation for mark in reads)
+
+    def _say_again_apart(self, places: list[int], marks: list[Mark], now_ms: int) -> None:
+        """One of these was refused and the others taken, or a part of one was taken before, nobody can tell
+        which: say them once more, each range with a number. What makes a gap by itself is refused whole."""
+        for place in places:
+            del self._flight[place]
+        for conversation in dict.fromkeys(mark.conversation for mark in marks):
+            self._numbered.add(conversation)
+            self._split.add(conversation)
+            self.outbox.marks(conversation).again()
+        self._flush_at = now_ms
 
     def _forget_refused(self, places: list[int], refused: RangeSet) -> None:
         """What is confirmed later is what was not refused."""
@@ -674,6 +710,8 @@ class Session:
             seqs = refused.missing(seqs)
         held = self.replica.acknowledged(mark.conversation, seqs) if mark.share else EMPTY
         marks.done(mark, held)
+        if mark.share and RangeSet(held).missing(seqs):  # it was to acknowledge these, and stayed private
+            self._schedule(self._heard_at)
         if seqs:
             self.replica.read_confirmed(mark.conversation, seqs, mark.mark_version, share=mark.share)
 
@@ -764,8 +802,9 @@ class Session:
             return
         replica = self.replica
         chat = replica.chat(conversation)
-        if wanted[0] < 1 or wanted[-1] > chat.head + 1:
-            raise LocalProtocolError(f"#{wanted[-1] - 1} was never on screen: the newest is #{chat.head}")
+        newest = max(replica.last(conversation), chat.head)
+        if wanted[0] < 1 or wanted[-1] > newest + 1:
+            raise LocalProtocolError(f"#{wanted[-1] - 1} was never on screen: the newest is #{newest}")
         answers = replica.asking(conversation, wanted)
         if content is not None:
             self._check_asked(conversation, RangeSet(answers).missing(wanted))
@@ -907,14 +946,24 @@ class Session:
         self._flush_at = self._reads_not_before if patient else None
         found: list[Command] = []
         for conversation in self.outbox.marked():
-            found += self.outbox.marks(conversation).due(
+            due = self.outbox.marks(conversation).due(
                 conversation,
                 direct=direct_members(conversation) is not None,
                 reads=not patient,
                 acks=now_ms >= self._acks_not_before,
                 next_rid=self._next_rid,
             )
+            found += due if conversation not in self._split else self._pieces(due)
         return found
+
+    def _pieces(self, marks: list[Mark]) -> Iterator[Mark]:
+        """Each range of each by itself."""
+        for mark in marks:
+            if isinstance(mark, ReadConversation) or len(mark.ranges) == 2:
+                yield mark
+                continue
+            for index in range(0, len(mark.ranges), 2):
+                yield _ranged(mark, self._next_rid() if mark.rid else 0, mark.ranges[index : index + 2])
 
     def _take_sends(self, now_ms: int) -> list[Command]:
         found: list[Command] = []
@@ -935,6 +984,8 @@ class Session:
         self._order += 1
         if isinstance(command, (AckDelivered, ReadConversation, ReadMessages)):
             self._flight[self._order] = command
+            if command.rid == 0 and command.conversation in self._numbered:
+                command = _numbered(command, self._next_rid())
         if command.rid:
             self._orders[command.rid] = self._order
             self._asked_at = now_ms
@@ -1004,6 +1055,20 @@ class Session:
     def readers(self, conversation: ConversationId, seq: Seq) -> tuple[Reader, ...]:
         """As `Replica.readers`."""
         return self.replica.readers(conversation, seq)
+
+
+def _numbered(mark: Mark, rid: int) -> Mark:
+    """The same mark, to be answered by itself."""
+    if isinstance(mark, ReadConversation):
+        return ReadConversation(rid, mark.conversation, mark.through, mark.share, mark.mark_version)
+    return _ranged(mark, rid, mark.ranges)
+
+
+def _ranged(mark: ReadMessages | AckDelivered, rid: int, ranges: Ranges) -> Mark:
+    """The same of other messages."""
+    if isinstance(mark, ReadMessages):
+        return ReadMessages(rid, mark.conversation, ranges, mark.content, mark.share, mark.mark_version)
+    return AckDelivered(rid, mark.conversation, ranges, mark.share)
 
 
 _HANDLERS: dict[type, Callable[[Session, Any, int], None]] = {

@@ -192,6 +192,9 @@ class Conversation:
                 member.held(event.device).update(held)
         if shared:
             member.delivered_shared.update(shared)
+        if event.withheld:
+            check_ranges(event.withheld)
+            member.withheld.update(event.withheld)
 
     def _read_marked(self, event: events.ReadMarked) -> None:
         read, shared, held = event.read, event.shared, event.held
@@ -213,7 +216,7 @@ class Conversation:
                 member.read.update(shared)
             member.read_shared.update(shared)
             member.delivered_shared.update(shared)  # READ implies DELIVERED
-            member.remember(Advance(event.version, event.at_ms, shared))
+            member.remember(Advance(event.version, event.at_ms, shared, event.by))
         if delivered:
             member.delivered_shared.update(delivered)
 
@@ -511,6 +514,7 @@ def _merge_member(mine: Member, theirs: Member) -> None:
     mine.read.update(theirs.read.ranges)
     mine.read_shared.update(theirs.read_shared.ranges)
     mine.delivered_shared.update(theirs.delivered_shared.ranges)
+    mine.withheld.update(theirs.withheld.ranges)
     for device, held in theirs.devices.items():
         mine.held(device).update(held.ranges)
     for version, period in theirs.periods.items():
@@ -530,6 +534,7 @@ def _dump_member(member: Member) -> dict[str, Any]:
         "read": list(member.read.ranges),
         "read_shared": list(member.read_shared.ranges),
         "delivered_shared": list(member.delivered_shared.ranges),
+        "withheld": list(member.withheld.ranges),
         "devices": {device: list(held.ranges) for device, held in sorted(member.devices.items())},
         "periods": {v: [p.from_seq, p.through] for v, p in sorted(member.periods.items())},
         "cleared_through": member.cleared_through,

@@ -114,12 +114,15 @@ def deliver(
         shared = _deliverable(chat, member, device, ranges, rule, since)
     if not new and not shared:
         return None
+    withheld: Ranges = EMPTY
+    if new and switches.delivered and not sharing:  # with the switch off, turning it on draws a line
+        withheld = member.delivered_shared.missing(new)
     bounds_max = 2 * gaps_max
     if (len(new) if held is None else len(held._bounds) + len(new)) > bounds_max:
         _check_gaps(held or RangeSet(), new, ranges, gaps_max)
     if len(member.delivered_shared._bounds) + len(shared) > bounds_max:
         _check_gaps(member.delivered_shared, shared, ranges, gaps_max)
-    return events.DeliveryMarked(chat.id, user, device, new, shared)
+    return events.DeliveryMarked(chat.id, user, device, new, shared, withheld)
 
 
 def _deliverable(
@@ -145,7 +148,8 @@ def _deliverable(
 def deliver_again(
     chat: Conversation, user: UserId, device: DeviceId, *, since: Mapping[DeviceId, Seq]
 ) -> events.DeliveryMarked | None:
-    """Judge deliveries once more under `RollUp.ALL`, after a device left: that can only raise them.
+    """Judge deliveries once more under `RollUp.ALL`, after a device left: that can only raise them. What a
+    device declined to tell of stays untold.
 
     Args:
         device: One of the devices that are left.
@@ -161,7 +165,8 @@ def deliver_again(
     for has in member.devices.values():
         anywhere.update(has.ranges)
     counted = held_by_rule(RollUp.ALL, device, anywhere.within(held.ranges), member.devices, since)
-    shared = member.delivered_shared.missing(_after(member.sharing.delivered_obscured_through, counted))
+    counted = member.withheld.missing(_after(member.sharing.delivered_obscured_through, counted))
+    shared = member.delivered_shared.missing(counted)
     shared = _worth_telling(chat, shared)
     return events.DeliveryMarked(chat.id, user, device, EMPTY, shared) if shared else None
 
@@ -220,7 +225,7 @@ def read(
             if shared and (chat.recalled._bounds or chat.expired_through):
                 shared = _worth_telling(chat, shared)
         elif delivers and switches.delivered:
-            delivered = _deliverable(chat, member, device, ranges, rule, since)
+            delivered = _deliverable(chat, member, device, open_, rule, since)
             if len(member.delivered_shared._bounds) + len(delivered) > bounds_max:
                 delivered = _what_fits(member.delivered_shared, delivered, ranges, gaps_max)
         if device:

@@ -29,6 +29,7 @@ __all__ = [
     "GroupReadMarked",
     "GroupReceiptsExpired",
     "HistoryCleared",
+    "Joining",
     "MemberJoined",
     "MemberLeft",
     "MessageAccepted",
@@ -63,6 +64,17 @@ class Role(StrEnum):
     MEMBER = "member"
 
 
+class Joining(StrEnum):
+    """How one comes into a group."""
+
+    INVITED = "invited"
+    """Let in by somebody who may; nobody else finds it."""
+    LISTED = "listed"
+    """The same, but all users of the app find it."""
+    ANYONE = "anyone"
+    """All users of the app find it, and may come in by themselves."""
+
+
 class Register(StrEnum):
     """Values of which only the newest counts. Those of a member, then those of the conversation."""
 
@@ -72,6 +84,16 @@ class Register(StrEnum):
     DESCRIPTION = "description"
     DELETED = "deleted"
     """The group was dissolved: True, for good."""
+    JOINING = "joining"
+    """How one comes into a group (`Joining`); absent: by invitation."""
+    INVITING = "inviting"
+    """The least role that may let others into this group; absent: as the app's policy has it."""
+    MEMBERS_MAX = "members_max"
+    """How many members this group may have; absent: as many as the app's limit allows."""
+    CREATED_MS = "created_ms"
+    """When the group was opened, node time; absent where nobody asked for it to be kept."""
+    CUSTOM = "custom"
+    """Whatever the application keeps with a group; never looked at."""
 
 
 RegisterValue: TypeAlias = str | bool | int | None
@@ -107,6 +129,8 @@ class DeliveryMarked:
     device: DeviceId
     held: Ranges
     shared: Ranges = EMPTY
+    withheld: Ranges = EMPTY
+    """Of `held`: those that the device declined to tell of."""
 
 
 @value(kw_only=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from typing import TypeVar
 
-from .events import Register, RegisterValue
+from .events import By, Register, RegisterValue
 from .ids import DeviceId, Seq, Version
 from .ranges import EMPTY, Ranges, RangeSet
 from .value import value
@@ -24,6 +24,8 @@ class Advance:
     version: Version
     at_ms: int
     ranges: Ranges
+    by: By = By.UNSAID
+    """How it was said: information for the application."""
 
 
 @value(kw_only=False)
@@ -85,6 +87,7 @@ class Member:
         "registers",
         "sharing",
         "unread_mark",
+        "withheld",
     )
 
     def __init__(self) -> None:
@@ -94,6 +97,8 @@ class Member:
         """What others may know as read; with the own messages, to stay whole."""
         self.delivered_shared = RangeSet()
         """What others may know as delivered; with the own messages, to stay whole."""
+        self.withheld = RangeSet()
+        """What a device said to hold and declined to tell of: no other device's leaving makes it known."""
         self.devices: dict[DeviceId, RangeSet] = {}
         """One entry per device that ever held something: what it holds."""
         self.periods: dict[Version, Period] = {}
@@ -132,7 +137,7 @@ class Member:
         advances = self.advances
         if not advances or advance.version > advances[-1].version:
             advances.append(advance)
-        elif advance in advances:
+        elif any(_newness(known) == _newness(advance) for known in advances):
             return
         else:
             insort(advances, advance, key=_newness)

@@ -95,6 +95,9 @@ class Limits:
     logins_per_minute: float = 30.0
     """Password attempts per user; hashing one costs the server 50 ms of CPU."""
     logins_burst: int = 10
+    registrations_per_second: float = 10.0
+    """New accounts of an app where users may register themselves; each costs the server 50 ms of CPU."""
+    registrations_burst: int = 100
 
 
 @value
@@ -104,6 +107,8 @@ class Features:
     group_receipts: bool = True
     delivery_receipts: bool = True
     recall: bool = True
+    open_registration: bool = False
+    """Whether anybody may open an account, where there is a way to ask for one."""
     roll_up: RollUp = RollUp.ANY
     groups: GroupPolicy = GroupPolicy()
 

@@ -12,20 +12,23 @@ import jwt
 
 from receipts.core import decide
 from receipts.core.errors import Code, Refused
-from receipts.core.ids import DeviceId
+from receipts.core.ids import DeviceId, UserId, is_user_id
 from receipts.core.policy import MINUTE_MS, RollUp
 from receipts.storage import base as rows
 from receipts.wire import VERSION, commands
 from receipts.wire.updates import Device, Devices, Welcome
 
-from . import catchup, marks, messages
+from . import catchup, marks, messages, queues
 from .commands import PasswordChecked, PasswordHashed
 from .limits import take
 from .world import PasswordJob, Session, User, World
 
 __all__ = [
+    "ACCOUNT_REMOVED",
     "DUMMY_HASH",
+    "PASSWORD_CHANGED",
     "change_password",
+    "check_token",
     "hello",
     "link_lost",
     "list_devices",
@@ -35,6 +38,7 @@ __all__ = [
     "password_hashed",
     "set_sharing",
     "sign_token",
+    "subject_of",
 ]
 
 DUMMY_HASH = (
@@ -73,7 +77,7 @@ def hello(world: World, session: Session, command: commands.Hello) -> None:
     user = world.user(app, command.user)
     row = user.row if user is not None and user.row is not None and not user.row.removed else None
     if command.token is not None:
-        _check_token(world, command, row)
+        session.expires_ms = check_token(world, command, row)
         assert user is not None
         _log_in(world, session, command, user)
         return
@@ -83,7 +87,34 @@ def hello(world: World, session: Session, command: commands.Hello) -> None:
     world.tick.passwords.append(PasswordJob(session, command.password or "", known, command))
 
 
-def _check_token(world: World, command: commands.Hello, row: rows.UserRow | None) -> None:
+def subject_of(token: str) -> UserId:
+    """Whom a token says it is for. Nothing about it has been checked: `check_token` does that.
+
+    Raises:
+        Refused: `token_invalid`.
+    """
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except (jwt.InvalidTokenError, RecursionError) as error:  # the latter by releases before it was caught
+        raise Refused(Code.TOKEN_INVALID, "this is not a token; get one") from error
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not is_user_id(subject):
+        raise Refused(Code.TOKEN_INVALID, "the token is not one of this node's; get a new one")
+    return subject
+
+
+def check_token(world: World, command: commands.Hello, row: rows.UserRow | None) -> int:
+    """Judge a token against what it is shown for.
+
+    Args:
+        row: The account that is claimed; None when there is none.
+
+    Returns:
+        Until when it is good, node time in milliseconds, exclusive.
+
+    Raises:
+        Refused: `token_invalid`, `token_expired`, `token_revoked`.
+    """
     assert command.token is not None
     try:
         claims = jwt.decode(
@@ -98,7 +129,7 @@ def _check_token(world: World, command: commands.Hello, row: rows.UserRow | None
                 "require": ["app", "sub", "epoch", "exp"],
             },
         )
-    except jwt.InvalidTokenError as error:
+    except (jwt.InvalidTokenError, RecursionError) as error:  # the latter by releases before it was caught
         raise Refused(Code.TOKEN_INVALID, "the token is not one of this node's; get a new one") from error
     if (claims["app"], claims["sub"]) != (command.app, command.user) or not isinstance(claims["exp"], int):
         raise Refused(Code.TOKEN_INVALID, "the token is for somebody else")
@@ -106,6 +137,7 @@ def _check_token(world: World, command: commands.Hello, row: rows.UserRow | None
         raise Refused(Code.TOKEN_EXPIRED, "the token has expired; get a new one")
     if row is None or claims["epoch"] != row.token_epoch:
         raise Refused(Code.TOKEN_REVOKED, "the token was revoked; get a new one")
+    return int(claims["exp"]) * 1000
 
 
 def password_checked(world: World, session: Session, outcome: PasswordChecked) -> None:
@@ -125,26 +157,30 @@ def password_checked(world: World, session: Session, outcome: PasswordChecked) -
 
 def _log_in(world: World, session: Session, command: commands.Hello, user: User) -> None:
     app = user.app
-    install = world.install(user, command.install)
-    row = user.devices.get(command.device)
+    device, install_name, queue = command.device, command.install, None
+    if session.queued:
+        device = install_name = queues.free_slot(user, device)
+        queue = queues.begin(world, user, device)
+    install = world.install(user, install_name)
+    row = user.devices.get(device)
     if row is None or row.removed or is_idle(world, user, row):
         row = None
         _make_room(world, user)
     if install is None:
-        install = messages.new_install(world, user, command.install)
+        install = messages.new_install(world, user, install_name)
     client = command.client[:CLIENT_CHARACTERS_KEPT]
     if row is None or world.now_ms - row.seen_ms > SEEN_EVERY_MS or row.client != client:
         since = row.since_tick if row is not None else world.tick_number
         world.touch_device(
             user,
-            rows.DeviceRow(app.id, user.name, command.device, since, world.now_ms, client, removed=False),
+            rows.DeviceRow(app.id, user.name, device, since, world.now_ms, client, removed=False),
         )
-    old = user.online(command.device)
+    old = user.online(device)
     if old is not None:  # the device logged in again: what still limps in on the old link is dropped
         part(world, old)
         world.close(old, Code.REPLACED, "this device has logged in on another link")
-    session.app, session.user, session.device = app, user, command.device
-    session.install, session.install_name = install, command.install
+    session.app, session.user, session.device = app, user, device
+    session.install, session.install_name = install, install_name
     session.login_tick = world.tick_number
     session.delivery = command.delivery and app.features.delivery_receipts
     session.client = client
@@ -152,6 +188,13 @@ def _log_in(world: World, session: Session, command: commands.Hello, user: User)
     if first:
         user.told = False
     user.sessions.append(session)
+    if queue is not None:
+        session.queue = queue
+        queue.known_tick = user.devices[device].since_tick
+        user.queued += 1
+        queues.open_queue(world, session)
+        if first and user.row is not None:
+            queue.summary_after = user.row.statistics_tick
     catchup.begin(world, session, command.resume)
     world.answer(
         session,
@@ -196,7 +239,8 @@ def link_lost(world: World, session: Session) -> None:
     """The link is gone; what the device is owed waits for its return."""
     part(world, session)
     session.state = "closed"
-    world.sessions.discard(session)
+    session.pushed = False  # there is nobody to hear it
+    world.sessions.pop(session, None)
 
 
 def part(world: World, session: Session) -> None:
@@ -206,13 +250,16 @@ def part(world: World, session: Session) -> None:
     if user is None or session not in user.sessions:
         return
     user.sessions.remove(session)
+    if session.queue is not None:
+        user.queued -= 1
     row = user.devices.get(session.device)
     if row is not None and not row.removed and world.now_ms - row.seen_ms > SEEN_EVERY_MS:
         world.touch_device(user, row._replace(seen_ms=world.now_ms))
     if user.sessions or user.row is None:
         return
-    if user.told and not user.owed and user.row.statistics_tick < world.tick_number:
-        world.touch_user(user, user.row._replace(statistics_tick=world.tick_number))
+    before = world.tick_number - 1  # answers are told at the end of a tick: those of this one will not be
+    if user.told and not user.owed and user.row.statistics_tick < before:
+        world.touch_user(user, user.row._replace(statistics_tick=before))
 
 
 # -- devices, passwords, sharing
@@ -290,6 +337,11 @@ def password_hashed(world: World, session: Session, outcome: PasswordHashed) -> 
     world.done(session, outcome.command.rid)
 
 
+ACCOUNT_REMOVED = "this account was removed"
+PASSWORD_CHANGED = "the password was changed"
+"""Why sessions end, for clients that tell their users in words of their own."""
+
+
 def new_password(world: World, user: User, password_hash: str, but: Session | None = None) -> None:
     """Set it; tokens and sessions of before are void."""
     assert user.row is not None
@@ -297,15 +349,15 @@ def new_password(world: World, user: User, password_hash: str, but: Session | No
     world.touch_user(user, row)
     for session in list(user.sessions):
         if session is not but:
-            _end(world, user, session, "the password was changed")
+            _end(world, user, session, PASSWORD_CHANGED)
 
 
-def revoke_tokens(world: World, user: User) -> None:
+def revoke_tokens(world: World, user: User, reason: str = "the tokens of this user were revoked") -> None:
     """All tokens given up to now are void; sessions end."""
     assert user.row is not None
     world.touch_user(user, user.row._replace(token_epoch=user.row.token_epoch + 1))
     for session in list(user.sessions):
-        _end(world, user, session, "the tokens of this user were revoked")
+        _end(world, user, session, reason)
 
 
 def set_sharing(world: World, session: Session, command: commands.SetSharing) -> None:

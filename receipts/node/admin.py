@@ -36,7 +36,7 @@ from .commands import (
 )
 from .world import App, Ask, PasswordJob, Session, User, World
 
-__all__ = ["ANSWERS", "app_of", "parse_settings"]
+__all__ = ["ANSWERS", "app_of", "check_new", "create_user", "parse_settings"]
 
 
 # -- apps
@@ -128,7 +128,7 @@ def _app(world: World, name: AppId) -> App:
 
 def add_user(world: World, session: Session, command: AddUser) -> None:
     """A password is hashed in a thread first."""
-    _check_new(world, command.app, command.user)
+    check_new(world, command.app, command.user)
     if command.password is None:
         create_user(world, _app(world, command.app), command.user, "")
         world.done(session, command.rid)
@@ -137,7 +137,12 @@ def add_user(world: World, session: Session, command: AddUser) -> None:
     world.tick.passwords.append(PasswordJob(session, command.password, None, command))
 
 
-def _check_new(world: World, app: AppId, name: UserId) -> None:
+def check_new(world: World, app: AppId, name: UserId) -> None:
+    """Whether an account of that name may be opened.
+
+    Raises:
+        Refused: `invalid`, `already_exists`, `unknown_app`.
+    """
     if not is_user_id(name):
         raise Refused(Code.INVALID, f"{name!r} cannot be a user: 1 to 64 characters of a-z 0-9 _ . -")
     user = world.user(_app(world, app), name)
@@ -167,7 +172,7 @@ def password_hashed(world: World, session: Session, outcome: PasswordHashed) -> 
     """The thread has made a hash for one of the two above."""
     command = outcome.command
     if isinstance(command, AddUser):
-        _check_new(world, command.app, command.user)
+        check_new(world, command.app, command.user)
         create_user(world, _app(world, command.app), command.user, outcome.hash)
     else:
         assert isinstance(command, SetPassword)
@@ -191,7 +196,7 @@ def remove_user(world: World, session: Session, command: RemoveUser) -> None:
             chat.conversation.apply(cleared)
             world.touch_member(chat, command.user, False)
     assert user.row is not None
-    accounts.revoke_tokens(world, user)
+    accounts.revoke_tokens(world, user, accounts.ACCOUNT_REMOVED)
     for row in user.devices.values():
         if not row.removed:
             world.touch_device(user, row._replace(removed=True))

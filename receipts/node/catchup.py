@@ -32,16 +32,20 @@ from receipts.wire.updates import (
     Update,
 )
 
+from . import queues
 from .messages import FOLD_EVERY
 from .world import Ask, Chat, Session, World
 
 __all__ = [
+    "STATISTICS_PER_FRAME",
     "ack_page",
     "ack_statistics",
+    "advance",
     "ask_page",
     "ask_statistics",
     "begin",
     "page",
+    "page_fetch",
     "statistics",
     "tell_newcomers",
 ]
@@ -50,6 +54,8 @@ __all__ = [
 def begin(world: World, session: Session, token: str | None) -> None:
     """Judge a resume token: of another life, of the future, or none at all means the full state."""
     session.state = "behind"
+    if session.queue is not None:
+        token = world.prefix + session.queue.position
     session.since, session.cursor = _position(world, token)
     session.full = session.since < 0 and not session.cursor
     session.page_token = None
@@ -78,6 +84,11 @@ _CURSOR = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18}){2}")
 
 def ask_page(world: World, session: Session) -> None:
     """Fetch the next page."""
+    world.tick.outbox.append(page_fetch(session))
+
+
+def page_fetch(session: Session) -> Ask:
+    """The fetch of a session's next page."""
     limits = session.app.limits
     arguments: dict[str, Any] = {
         "app": session.app.id,
@@ -88,7 +99,14 @@ def ask_page(world: World, session: Session) -> None:
         # what authors have not folded into their marks yet is told by the messages themselves
         "snapshot_messages": max(limits.snapshot_messages, FOLD_EVERY),
     }
-    world.tick.outbox.append(Ask(session, "resume", arguments, "page", None))
+    if session.queue is None:
+        return Ask(session, "resume", arguments, "page", None)
+    arguments |= {
+        "device": session.device,
+        "start": session.queue.start,
+        "known_tick": session.queue.known_tick,
+    }
+    return Ask(session, "resume", arguments, "queue_page", None)
 
 
 def page(world: World, session: Session, found: rows.ResumePage) -> CatchUp:
@@ -98,8 +116,15 @@ def page(world: World, session: Session, found: rows.ResumePage) -> CatchUp:
         for part in (part_of(session, changed, session.since) for changed in found.items)
         if part is not None
     )
-    first_of_pass, full = not session.cursor, session.full
+    full = session.full
     session.full = False
+    token, live = advance(world, session, found)
+    return CatchUp(parts=parts, token=token, live=live, full=full)
+
+
+def advance(world: World, session: Session, found: rows.ResumePage) -> tuple[str, bool]:
+    """Move the session past a page: its token, and whether it was the last, and the session is live now."""
+    first_of_pass = not session.cursor
     if found.cursor:
         session.cursor = found.cursor
         token = f"{world.prefix}{session.since}:{found.cursor}"
@@ -110,7 +135,8 @@ def page(world: World, session: Session, found: rows.ResumePage) -> CatchUp:
     session.page_token, session.page_coming = token, False
     if live and session.state == "behind":
         session.state = "live"
-    return CatchUp(parts=parts, token=token, live=live, full=full)
+        session.pushed = True
+    return token, live
 
 
 def ack_page(world: World, session: Session, command: commands.AckPage) -> None:
@@ -132,10 +158,13 @@ def ask_statistics(world: World, session: Session) -> None:
     assert user.row is not None
     user.owed = True
     arguments = {"app": session.app.id, "user": user.name, "since": user.row.statistics_tick}
-    world.tick.outbox.append(Ask(session, "statistics", arguments, "statistics", None))
+    purpose = "statistics" if session.queue is None else "queue_summary"
+    world.tick.outbox.append(Ask(session, "statistics", arguments, purpose, None))
 
 
-def statistics(world: World, session: Session, found: list[tuple[ConversationId, Seq, int]]) -> list[Update]:
+def statistics(
+    world: World, session: Session, found: list[tuple[ConversationId, Seq, int, int]]
+) -> list[Update]:
     """What storage found: one update, more only if it does not fit a frame. The last one, which is
     acknowledged, stands for all; nothing when nothing was answered."""
     if not found:
@@ -143,7 +172,7 @@ def statistics(world: World, session: Session, found: list[tuple[ConversationId,
     starts = range(0, len(found), STATISTICS_PER_FRAME)
     return [
         ReadStatistics(
-            counts=tuple(found[start : start + STATISTICS_PER_FRAME]),
+            counts=tuple(line[:3] for line in found[start : start + STATISTICS_PER_FRAME]),
             through=world.committed_tick if start == starts[-1] else 0,
         )
         for start in starts
@@ -161,6 +190,7 @@ def ack_statistics(world: World, session: Session, command: commands.AckStatisti
     if user.row.statistics_tick < command.through <= world.tick_number:
         world.touch_user(user, user.row._replace(statistics_tick=command.through))
         user.owed = False
+        queues.summary_arrived(world, session)
     world.done(session, command.rid)
 
 
@@ -189,6 +219,12 @@ def part_of(session: Session, changed: rows.Changed, since: int) -> Conversation
             known = members.get(mark.user) or MemberPart(user=mark.user)
             members[mark.user] = _with_marks(known, codec.user_marks(mark), session)
     seen = RangeSet(through(last))
+    # What was recalled since the first page of the conversation is said where its message would stand: else
+    # there would be a hole until the next pass, and a hole counts as unread.
+    recalled = RangeSet(seen.within(changed.recalled))
+    for message in changed.messages:
+        if message.recalled_tick:
+            recalled.add(message.seq, message.seq + 1)
     # Whose own membership has changed may be new here: what the group is called comes along.
     new = changed.row.tick > since or codec.shared_tick(changed.mine) > since
     registers = _registers(chat, mine.joined) if new else ()
@@ -199,7 +235,7 @@ def part_of(session: Session, changed: rows.Changed, since: int) -> Conversation
         head=last,
         messages=tuple(codec.message(chat.id, row) for row in changed.messages if not row.recalled_tick),
         first_seq=changed.first_seq,
-        recalled=seen.within(changed.recalled),
+        recalled=recalled.ranges,
         uncounted=seen.within(changed.uncounted),
         expired_through=chat.expired_through,
         receipts_expired_through=chat.receipts_expired_through,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from receipts.core import decide
 from receipts.core.conversation import Conversation
 from receipts.core.errors import Code, Refused
-from receipts.core.events import MemberJoined, Register, RegisterSet, RegisterValue, Role
+from receipts.core.events import Joining, MemberJoined, Register, RegisterSet, RegisterValue, Role
 from receipts.core.ids import ConversationId, UserId
 from receipts.core.policy import allowed
 from receipts.wire import commands
 
 from .catchup import tell_newcomers
+from .commands import JoinGroup
 from .limits import take
 from .messages import open_chat
 from .world import App, Chat, Missing, Need, Session, World
@@ -21,10 +22,15 @@ from .world import App, Chat, Missing, Need, Session, World
 __all__ = [
     "add_members",
     "change_group",
+    "check_accounts",
+    "check_group_id",
+    "check_size",
+    "check_text",
     "create_group",
     "dissolve_group",
     "expel",
     "hand_over",
+    "join_group",
     "make_group",
     "remove_members",
     "set_muted",
@@ -48,6 +54,9 @@ def create_group(world: World, session: Session, command: commands.CreateGroup) 
         world.done(session, command.rid)
         return
     _check_texts(command.name, command.description)
+    members = {me, *command.members}
+    check_size(app, len(members))
+    check_accounts(world, app, sorted(members))  # before it is counted: what has to wait for it is run again
     take(session.user.buckets, "changes", app.limits, world.now_ms)
     make_group(
         world,
@@ -71,8 +80,12 @@ def make_group(
     owner: UserId,
     admins: Iterable[UserId],
     members: Iterable[UserId],
+    registers: Mapping[Register, RegisterValue] | None = None,
 ) -> Chat:
     """Open a group with its first members.
+
+    Args:
+        registers: What else is to be kept with it.
 
     Raises:
         Refused: `invalid` id, `already_exists`, `unknown_user`, `group_too_large`.
@@ -84,12 +97,14 @@ def make_group(
     roles: dict[UserId, Role] = {owner: Role.OWNER}
     for user, role in [(user, Role.ADMIN) for user in admins] + [(user, Role.MEMBER) for user in members]:
         roles.setdefault(user, role)
-    _check_size(app, len(roles))
-    _check_accounts(world, app, roles)
+    check_size(app, len(roles))
+    check_accounts(world, app, roles)
     chat = open_chat(world, app, Conversation.group(conversation))
     _set(world, chat, None, Register.NAME, name)
     if description:
         _set(world, chat, None, Register.DESCRIPTION, description)
+    for register, content in (registers or {}).items():
+        _set(world, chat, None, register, content)
     for user, role in roles.items():
         _let_in(world, chat, user, role)
     tell_newcomers(world, chat, roles)
@@ -100,19 +115,42 @@ def add_members(world: World, session: Session, command: commands.AddMembers) ->
     """From the next message on. Who is in already stays as they are."""
     chat = _group(world, session, command.conversation)
     app = session.app
-    _check_role(session, chat, app.features.groups.may_add)
+    own = chat.conversation.registers.get(Register.INVITING)
+    _check_role(session, chat, app.features.groups.may_add if own is None else Role(str(own[1])))
     new = [user for user in dict.fromkeys(command.users) if not _is_in(chat, user)]
-    _check_size(app, len(chat.members()) + len(new))
-    _check_accounts(world, app, new)
+    _check_room(chat, len(new))
+    check_accounts(world, app, new)
     take(session.user.buckets, "changes", app.limits, world.now_ms)
+    _welcome(world, chat, new)
+    world.done(session, command.rid)
+
+
+def join_group(world: World, session: Session, command: JoinGroup) -> None:
+    """Come in by oneself, where everybody may. Who is in already stays as they are."""
+    app, me = session.app, session.user.name
+    chat = world.find_chat(app, command.conversation)
+    if chat is None or chat.pair is not None or chat.dissolved:
+        raise Refused(Code.UNKNOWN_CONVERSATION, f"there is no group {command.conversation!r}")
+    if not _is_in(chat, me):
+        how = chat.conversation.registers.get(Register.JOINING)
+        if how is None or how[1] != Joining.ANYONE:
+            raise Refused(Code.NOT_PERMITTED, f"one comes into {command.conversation!r} by invitation alone")
+        _check_room(chat, 1)
+        world.account(app, me)
+        take(session.user.buckets, "changes", app.limits, world.now_ms)
+        _welcome(world, chat, [me])
+    world.done(session, command.rid)
+
+
+def _welcome(world: World, chat: Chat, users: Sequence[UserId]) -> None:
+    """Let them in, and tell everybody."""
     before = chat.members()
     events: list[MemberJoined | RegisterSet] = []
-    for user in new:
+    for user in users:
         events += _let_in(world, chat, user, Role.MEMBER)
     for event in events:
-        world.tell(app, before, event)
-    tell_newcomers(world, chat, new)
-    world.done(session, command.rid)
+        world.tell(chat.app, before, event)
+    tell_newcomers(world, chat, users)
 
 
 def remove_members(world: World, session: Session, command: commands.RemoveMembers) -> None:
@@ -140,7 +178,7 @@ def remove_members(world: World, session: Session, command: commands.RemoveMembe
 
 
 def expel(world: World, chat: Chat, users: Sequence[UserId]) -> None:
-    """End memberships, and tell everybody who was in."""
+    """End the memberships of users who are in, and tell everybody who was."""
     everybody = chat.members()
     for user in users:
         _put_out(world, chat, user, everybody)
@@ -148,10 +186,10 @@ def expel(world: World, chat: Chat, users: Sequence[UserId]) -> None:
 
 def _put_out(world: World, chat: Chat, user: UserId, told: Iterable[UserId]) -> None:
     event = decide.leave(chat.conversation, user)
-    if event is not None:
-        chat.conversation.apply(event)
-        world.touch_member(chat, user, True)
-        world.tell(chat.app, told, event)
+    assert event is not None  # whoever is put out is in
+    chat.conversation.apply(event)
+    world.touch_member(chat, user, True)
+    world.tell(chat.app, told, event)
 
 
 def hand_over(world: World, chat: Chat, owner: UserId) -> None:
@@ -256,19 +294,41 @@ def _check_role(session: Session, chat: Chat, least: Role) -> None:
         raise Refused(Code.NOT_PERMITTED, f"this takes the role {least.value}; yours is {role.value}")
 
 
-def _check_size(app: App, members: int) -> None:
+def _check_room(chat: Chat, more: int) -> None:
+    if more:
+        own = chat.conversation.registers.get(Register.MEMBERS_MAX)
+        check_size(chat.app, len(chat.members()) + more, int(own[1] or 0) if own is not None else None)
+
+
+def check_size(app: App, members: int, own_limit: int | None = None) -> None:
+    """Whether so many may be in a group.
+
+    Args:
+        own_limit: The group's own, which counts if it is below the app's.
+
+    Raises:
+        Refused: `group_too_large`.
+    """
     limit = app.limits.group_members_max
+    if own_limit is not None:
+        limit = min(limit, own_limit)
     if members > limit:
         raise Refused(Code.GROUP_TOO_LARGE, f"a group has at most {limit} members", limit=limit)
 
 
 def _check_texts(name: str, description: str) -> None:
-    for what, text, limit in (
-        ("name", name, NAME_CHARACTERS_MAX),
-        ("description", description, DESCRIPTION_CHARACTERS_MAX),
-    ):
-        if len(text) > limit:
-            raise Refused(Code.INVALID, f"the {what} of a group has at most {limit} characters", limit=limit)
+    check_text("name", name, NAME_CHARACTERS_MAX)
+    check_text("description", description)
+
+
+def check_text(what: str, text: str, limit: int = DESCRIPTION_CHARACTERS_MAX) -> None:
+    """Whether a text may be kept with a group.
+
+    Raises:
+        Refused: `invalid`.
+    """
+    if len(text) > limit:
+        raise Refused(Code.INVALID, f"the {what} of a group has at most {limit} characters", limit=limit)
 
 
 def _let_in(world: World, chat: Chat, user: UserId, role: Role) -> list[MemberJoined | RegisterSet]:
@@ -303,8 +363,12 @@ def check_group_id(conversation: ConversationId) -> None:
         raise Refused(Code.INVALID, "a group id has 1 to 64 characters of a-z A-Z 0-9 _ . -")
 
 
-def _check_accounts(world: World, app: App, users: Iterable[UserId]) -> None:
-    """All of them have to be there; what is missing is asked for at once."""
+def check_accounts(world: World, app: App, users: Iterable[UserId]) -> None:
+    """All of them have to be there; what is missing is asked for at once.
+
+    Raises:
+        Refused: `unknown_user`.
+    """
     needs: list[Need] = []
     for user in users:
         try:

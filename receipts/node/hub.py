@@ -15,27 +15,37 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 from receipts.core.errors import Code, Refused
-from receipts.core.ids import ConversationId, Seq
+from receipts.core.ids import AppId, ConversationId, DeviceId, Seq, UserId
 from receipts.storage import base as rows
 from receipts.storage.codec import PackedAdvances, pack_marks, pack_member, pack_registers
 from receipts.wire import commands
 from receipts.wire.updates import GroupRead, Reader
 
-from . import accounts, admin, catchup, groups, marks, messages, queries, upkeep
+from . import accounts, admin, calls, catchup, groups, marks, messages, queries, queue_calls, queues, upkeep
 from .commands import (
     AddUser,
     Admin,
+    Call,
     ConfigureApp,
+    Enter,
     ExplainFor,
+    FindGroup,
+    Grant,
     Internal,
+    JoinGroup,
     LinkLost,
     ListAllConversations,
+    ListGroups,
+    ListPublicGroups,
+    ListReadersOf,
     ListUsers,
     MakeGroup,
     MakeToken,
     Malformed,
+    OpenGroup,
     PasswordChecked,
     PasswordHashed,
+    RegisterUser,
     RemoveUser,
     RevokeTokens,
     SetPassword,
@@ -43,17 +53,29 @@ from .commands import (
     Sweep,
     Verify,
 )
+from .queued import AckQueue, Queueing, ReadUpTo, ToMessage
 from .world import App, Chat, Missing, Need, Session, Tick, User, World
 
 __all__ = ["AnyCommand", "Hub"]
 
-AnyCommand: TypeAlias = commands.Command | Internal | Admin
+AnyCommand: TypeAlias = commands.Command | Internal | Admin | Call | Queueing
 Handler: TypeAlias = Callable[[World, Session, Any], None]
 
 
+def _password_checked(world: World, session: Session, outcome: PasswordChecked) -> None:
+    if isinstance(outcome.command, Grant):
+        calls.granted(world, session, outcome.command, outcome.good)
+    else:
+        accounts.password_checked(world, session, outcome)
+
+
 def _password_hashed(world: World, session: Session, outcome: PasswordHashed) -> None:
-    of_user = isinstance(outcome.command, commands.ChangePassword)
-    (accounts if of_user else admin).password_hashed(world, session, outcome)
+    if isinstance(outcome.command, commands.ChangePassword):
+        accounts.password_hashed(world, session, outcome)
+    elif isinstance(outcome.command, RegisterUser):
+        calls.registered(world, session, outcome)
+    else:
+        admin.password_hashed(world, session, outcome)
 
 
 def _link_lost(world: World, session: Session, command: LinkLost) -> None:
@@ -101,16 +123,29 @@ ROUTES: dict[type, Handler] = {
     commands.AckPage: catchup.ack_page,
     commands.AckStatistics: catchup.ack_statistics,
     commands.Ping: queries.ping,
+    AckQueue: queue_calls.ack_queue,
+    ReadUpTo: queue_calls.read_up_to,
+    ToMessage: queue_calls.to_message,
+    # Said in this process alone, for somebody who entered with a token; no frame holds them.
+    OpenGroup: calls.open_group,
+    JoinGroup: groups.join_group,
+    FindGroup: calls.find_group,
+    ListGroups: calls.list_groups,
+    ListPublicGroups: calls.list_public_groups,
+    ListReadersOf: calls.list_readers_of,
 }
 """What a logged-in session may ask."""
 
 INTERNAL: dict[type, Handler] = {
     commands.Hello: accounts.hello,
     LinkLost: _link_lost,
-    PasswordChecked: accounts.password_checked,
+    PasswordChecked: _password_checked,
     PasswordHashed: _password_hashed,
     Malformed: _malformed,
     Sweep: upkeep.sweep,
+    Enter: calls.enter,
+    Grant: calls.grant,
+    RegisterUser: calls.register_user,
 }
 """What needs no login."""
 
@@ -154,7 +189,7 @@ class Hub:
         self._numbers += 1
         session = Session(self._numbers, link, peer, admin=admin)
         session.heard_ms = self.world.now_ms
-        self.world.sessions.add(session)
+        self.world.sessions[session] = None
         return session
 
     # -- deciding
@@ -200,6 +235,7 @@ class Hub:
         for (chat, seq), readers in world.group_reads.items():
             _tell_readers(world, chat, seq, readers)
         world.group_reads.clear()
+        world.asked_ids.clear()
         return tick
 
     def _run(self, tick: Tick, session: Session, command: AnyCommand) -> bool:
@@ -308,8 +344,14 @@ class Hub:
         world.new_asks = {}
         for chat in world.touched_chats:
             _collect_chat(batch, chat, world.tick_number)
+        queues, told = world.queue_rows, world.told_rows
+        batch.queues.extend(queues.values())
+        batch.told.extend(told.values())
+        world.queue_rows, world.told_rows = {}, {}
         heads = {chat: chat.conversation.head for chat in world.touched_chats}
-        self._committing = _Collected(world.tick_number, heads, world.touched_users, world.restores)
+        self._committing = _Collected(
+            world.tick_number, heads, world.touched_users, world.restores, queues, told
+        )
         world.touched_chats, world.touched_users, world.restores = set(), set(), []
         return batch
 
@@ -334,17 +376,18 @@ class Hub:
             Sessions whose login is undone with it; they are closed now and have to be cut.
         """
         world = self.world
-        chats, users, restores = world.touched_chats, world.touched_users, world.restores
-        if self._committing is not None:
-            lost = self._committing
-            chats, users = chats | lost.heads.keys(), users | lost.users
-            restores = lost.restores + restores
+        lost = self._committing
+        assert lost is not None
         self._committing = None
+        chats, users = world.touched_chats | lost.heads.keys(), world.touched_users | lost.users
+        restores = lost.restores + world.restores
+        # What devices were told they were told, whatever is on disk: to be written with the next commit.
+        world.queue_rows = lost.queues | world.queue_rows
+        world.told_rows = lost.told | world.told_rows
         for restore in reversed(restores):
             restore()
-        for chat in chats:
-            if chat.app.chats.get(chat.id) is chat:
-                del chat.app.chats[chat.id]
+        for chat in chats:  # all of them are in memory: what is touched is not let go
+            del chat.app.chats[chat.id]
         for user in users:
             user.row = None
             user.devices = {}
@@ -363,6 +406,7 @@ class Hub:
             link.page_coming = False  # its acknowledgement is decided again
             if link.logged_in and link.login_tick > world.released_tick:
                 link.user.sessions.remove(link)
+                link.user.queued -= link.queue is not None
                 link.state = "closed"
                 undone.append(link)
         return undone
@@ -376,6 +420,8 @@ class _Collected(NamedTuple):
     """The conversations in it, each with its head."""
     users: set[User]
     restores: list[Callable[[], object]]
+    queues: dict[tuple[AppId, UserId, DeviceId], rows.QueueRow]
+    told: dict[tuple[int, UserId, DeviceId], rows.ToldRow]
 
 
 EXPIRE_AGAIN_MS = 5000
@@ -396,17 +442,20 @@ _NOTHING: dict[Need, Any] = {}
 def _tell_readers(world: World, chat: Chat, seq: int, readers: list[Reader]) -> None:
     """One frame a tick with all new readers, to the asker alone (R8)."""
     asked = chat.conversation.asked.get(seq)
-    if asked is None or asked.author is None:
-        return
+    if asked is None:
+        return  # they have expired in this very tick
+    assert asked.author is not None  # the node knows a message before answers to it
     user = chat.app.users.get(asked.author)
     if user is not None and user.sessions:
-        # A session that is behind finds it in its pages; a vendor's, which has none, in the next summary.
+        # A session that is behind finds it in its pages.
         user.told = user.told or any(session.state == "live" for session in user.sessions)
         before = len(asked.readers) - len(readers)
         for start in range(0, len(readers), READERS_PER_FRAME):
             some = tuple(readers[start : start + READERS_PER_FRAME])
             update = GroupRead(chat.id, seq, before + start + len(some), some)
             world.tick.outbox.append((list(user.sessions), update))
+            if user.queued:
+                queues.tell_answers(world, chat, user, seq, before + start, some)
 
 
 def _collect_chat(batch: rows.Batch, chat: Chat, tick: int) -> None:

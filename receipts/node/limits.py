@@ -12,6 +12,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "marks": ("marks_per_second", "marks_burst"),
     "queries": ("queries_per_second", "queries_burst"),
     "changes": ("changes_per_second", "changes_burst"),
+    "registrations": ("registrations_per_second", "registrations_burst"),
 }
 """Kind of call → names in `Limits` of its rate and its burst. Logins are counted by the minute, apart."""
 

@@ -18,6 +18,7 @@ from receipts.storage import base as rows
 from receipts.wire import commands
 from receipts.wire.updates import Delivered, Read, Reader, Rejected
 
+from . import queues
 from .limits import take
 from .world import Chat, Missing, Need, Session, User, World
 
@@ -53,10 +54,12 @@ def _deliver(
         gaps_max=app.limits.gaps_max,
     )
     if event is not None:
+        told = queues.foresee(world, chat, user.name, event)
         chat.conversation.apply(event)
         world.touch_marks(chat, user.name, bool(event.shared))
         if event.shared and chat.pair is not None:
             _tell_delivered(world, chat, user, event.shared)
+            queues.tell(world, chat, told)
 
 
 def _since(world: World, session: Session, chat: Chat) -> dict[DeviceId, Seq] | None:
@@ -124,6 +127,7 @@ def read_messages(world: World, session: Session, command: commands.ReadMessages
         raise Refused(Code.NOT_A_MEMBER, f"you are no longer in {chat.id!r}")
     elif command.share and conversation.members[name].sharing.read:
         answers, refused = _judge_answers(world, session, chat, wanted, content)
+    queues.know_ids(world, chat, (answer.seq for answer in answers))
     since = _since(world, session, chat) if chat.pair is None else None
     take(session.user.buckets, "marks", limits, world.now_ms)
     world.version += len(answers)
@@ -133,13 +137,13 @@ def read_messages(world: World, session: Session, command: commands.ReadMessages
         _read(world, session, chat, wanted, command.share, By.MESSAGES, 0, command.mark_version, since)
     for answer in answers:
         _answer(world, chat, answer)
-    if own:
+    if own or refused:  # one answer for all of them: what it does not name counts as done
         why = Refused(Code.OWN_MESSAGE, "a message is not read by its author; leave it out")
-        world.reject(session, command.rid, why, conversation=chat.id, ranges=own)
-    elif refused:
-        why = refused[0][1]
-        same = ranges_of(seq for seq, reason in refused if reason.code is why.code)
-        world.reject(session, command.rid, why, conversation=chat.id, ranges=same)
+        if not own:
+            why = refused[0][1]
+        not_done = RangeSet(own)
+        not_done.update(ranges_of(seq for seq, _ in refused))
+        world.reject(session, command.rid, why, conversation=chat.id, ranges=not_done.ranges)
     else:
         _answer_head(world, session, chat, command.rid, command.ranges[-1] - 1)
 
@@ -157,8 +161,6 @@ def _own(world: World, chat: Chat, name: str, wanted: Ranges) -> Ranges:
             if recent[seq].author == name:
                 own.add(seq, seq + 1)
         return own.ranges
-    if not wanted:
-        return EMPTY
     wrote: Ranges = world.ask("authored", chat.key, name, wanted[0], wanted[-1])
     authored = RangeSet(wrote)
     for seq, info in recent.items():  # what is not committed yet
@@ -254,7 +256,8 @@ def _read(
         conversation,
         name,
         ranges,
-        device=session.device,
+        # A device that keeps nothing itself may mark as read what has not arrived yet.
+        device=session.device if session.queue is None else "",
         sharing=share,
         at_ms=world.now_ms,
         version=version,
@@ -266,10 +269,12 @@ def _read(
         gaps_max=session.app.limits.gaps_max,
     )
     if event is not None:
+        told = queues.foresee(world, chat, name, event)
         world.version = version
         conversation.apply(event)
         world.touch_marks(chat, name, bool(event.shared or event.delivered))
         _tell_read(world, session, chat, event)
+        queues.tell(world, chat, told)
     if conversation.members[name].unread_mark:
         _unmark(world, session, chat, ranges, mark_version)
 
@@ -281,6 +286,7 @@ def _tell_read(world: World, session: Session, chat: Chat, event: ReadMarked) ->
     if event.read and len(user.sessions) > 1:
         echo = Read(chat.id, user.name, event.read, event.at_ms, event.version, event.by, last)
         world.tell(chat.app, (user.name,), echo, but=session)
+        queues.tell_cleared(world, session, chat, event)
     if event.shared and chat.pair is not None:
         peer = chat.app.users.get(chat.pair[chat.pair[0] == user.name])
         if peer is not None and peer.sessions:
@@ -345,7 +351,7 @@ def roll_up(world: World, chat: Chat, user: User, since: Mapping[DeviceId, Seq])
     Args:
         since: As `devices_since`, of the devices that are left.
     """
-    if not since:
+    if not since or not chat.app.features.delivery_receipts:
         return
     event = decide.deliver_again(chat.conversation, user.name, min(since), since=since)
     if event is not None:

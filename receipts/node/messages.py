@@ -12,10 +12,23 @@ from receipts.storage import base as rows
 from receipts.wire import commands
 from receipts.wire.updates import Accepted
 
+from . import queues
 from .limits import take
+from .queued import Recalled
 from .world import App, Chat, Info, Install, Session, User, World
 
-__all__ = ["FOLD_EVERY", "clear", "fold", "new_install", "open_chat", "open_direct", "post", "recall", "send"]
+__all__ = [
+    "ASKED_ENOUGH",
+    "FOLD_EVERY",
+    "clear",
+    "fold",
+    "new_install",
+    "open_chat",
+    "open_direct",
+    "post",
+    "recall",
+    "send",
+]
 
 FOLD_EVERY = 256
 """Messages after which the authors' marks are written down. Loading folds in at most this many, about
@@ -164,6 +177,8 @@ def recall(world: World, session: Session, command: commands.RecallMessage) -> N
     members = chat.conversation.members.items()
     concerned = [name for name, member in members if member.joined or member.in_audience(command.seq)]
     world.tell(session.app, concerned, event, but=session)
+    taken = Recalled(chat.id, command.seq, info.message_id, session.user.name, world.now_ms)
+    queues.tell_recalled(world, chat, concerned, taken, session)
 
 
 def clear(world: World, session: Session, command: commands.ClearConversation) -> None:
@@ -267,9 +282,9 @@ def _check_group_send(world: World, session: Session, chat: Chat, *, asks: bool)
     app, name = session.app, session.user.name
     conversation = chat.conversation
     member = conversation.members.get(name)
-    if member is None:
+    if member is None and not session.queued:  # those are told, see `queue_calls`
         raise _stranger(chat.id)
-    if not member.joined or chat.dissolved:
+    if member is None or not member.joined or chat.dissolved:
         raise Refused(Code.NOT_A_MEMBER, f"you are no longer in {chat.id!r}")
     policy = app.features.groups
     role = chat.role(name)
@@ -293,6 +308,10 @@ def _check_group_send(world: World, session: Session, chat: Chat, *, asks: bool)
     _check_asks_of_day(world, chat, app.limits.asking_messages_per_day)
 
 
+ASKED_ENOUGH = "messages of this group asked for receipts within a day"
+"""Tells this from the other refusals of the same code."""
+
+
 def _check_asks_of_day(world: World, chat: Chat, limit: int) -> None:
     asked_ms = chat.asked_ms
     while asked_ms and asked_ms[0] <= world.now_ms - DAY_MS:
@@ -301,7 +320,7 @@ def _check_asks_of_day(world: World, chat: Chat, limit: int) -> None:
         wait_ms = asked_ms[0] + DAY_MS - world.now_ms
         raise Refused(
             Code.RATE_LIMITED,
-            f"{limit} messages of this group asked for receipts within a day",
+            f"{limit} {ASKED_ENOUGH}",
             retry_after_ms=wait_ms,
             limit=limit,
         )

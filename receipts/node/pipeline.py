@@ -24,22 +24,29 @@ from receipts.wire import commands
 from receipts.wire.codec import Frame
 from receipts.wire.updates import Goodbye, Rejected, Update
 
-from . import admin, queries
+from . import admin, calls, queries, queue_calls
 from .commands import (
+    Enter,
     ExplainFor,
+    FindGroup,
+    Grant,
     LinkLost,
     ListAllConversations,
+    ListGroups,
+    ListPublicGroups,
+    ListReadersOf,
     ListUsers,
     MakeToken,
     Malformed,
     PasswordChecked,
     PasswordHashed,
+    Reply,
     Stats,
     Sweep,
-    Text,
     Verify,
 )
 from .hub import Hub
+from .queued import Queued
 from .world import Ask, Cut, Session, Tick, World
 
 __all__ = ["Mail", "Pipeline", "answer", "mail_of"]
@@ -165,6 +172,12 @@ _ASKING = frozenset(
         ExplainFor,
         ListAllConversations,
         Stats,
+        Enter,
+        Grant,
+        FindGroup,
+        ListGroups,
+        ListPublicGroups,
+        ListReadersOf,
         Malformed,
     }
 )
@@ -190,7 +203,7 @@ def _last_word(said: Goodbye) -> Goodbye:
     return _UNDONE if said.code in _JUDGED_ON_STATE else said
 
 
-def _put(mail: Mail, session: Session, update: Update | Text, number: int) -> None:
+def _put(mail: Mail, session: Session, update: Update | Reply | Queued, number: int) -> None:
     frames = _encode(mail, session, update, number)
     if frames:
         known = mail.frames.get(session)
@@ -200,7 +213,7 @@ def _put(mail: Mail, session: Session, update: Update | Text, number: int) -> No
             known += frames
 
 
-def _encode(mail: Mail, session: Session, update: Update | Text, number: int) -> list[Frame]:
+def _encode(mail: Mail, session: Session, update: Update | Reply | Queued, number: int) -> list[Frame]:
     """An update as this session's frames. What is too large for one ends as an error of whoever asked for
     it, never as one of the node; without somebody who asked, the session cannot go on."""
     if session.dialect is None:
@@ -222,11 +235,19 @@ def answer(world: World, ask: Ask, found: Any) -> Mail:
     if ask.session.state != "closed":
         made = _MAKE[ask.purpose](world, ask.session, ask.context, found)
         for update in made if isinstance(made, list) else [made]:
-            _put(mail, ask.session, update, world.committed_tick)
+            if isinstance(update, Ask):  # there is more to fetch before anything can be said
+                mail.then.append(update)
+            else:
+                _put(mail, ask.session, update, world.committed_tick)
     return mail
 
 
-_MAKE: dict[str, Callable[[World, Session, Any, Any], Any]] = {**queries.ANSWERS, **admin.ANSWERS}
+_MAKE: dict[str, Callable[[World, Session, Any, Any], Any]] = {
+    **queries.ANSWERS,
+    **admin.ANSWERS,
+    **calls.ANSWERS,
+    **queue_calls.ANSWERS,
+}
 
 
 def _storage_full(command: Any) -> Rejected:
@@ -265,12 +286,12 @@ def mail_of(ticks: Iterable[Tick], committed_tick: int) -> Mail:
             to, update = entry
             if isinstance(to, list):
                 if len(to) == 1:  # the usual one
-                    if to[0].state == "live":
+                    if to[0].pushed:
                         _put(mail, to[0], update, number)
                     continue
                 shared: dict[str, list[Frame]] = {}
                 for session in to:
-                    if session.state != "live":
+                    if not session.pushed:
                         continue
                     dialect = session.dialect
                     key = dialect.shared_key
@@ -281,6 +302,8 @@ def mail_of(ticks: Iterable[Tick], committed_tick: int) -> Mail:
                         if key and len(mail.then) == cuts:
                             shared[key] = frames
                     known = frames_of.get(session)
+                    if not frames:
+                        continue
                     if known is None:
                         frames_of[session] = list(frames)
                     else:

@@ -241,7 +241,7 @@ def _page(world: World, session: Session, context: Any, found: rows.ResumePage) 
 
 
 def _statistics(
-    world: World, session: Session, context: None, found: list[tuple[ConversationId, Seq, int]]
+    world: World, session: Session, context: None, found: list[tuple[ConversationId, Seq, int, int]]
 ) -> list[Update]:
     return catchup.statistics(world, session, found)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -20,13 +20,16 @@ import sniffio
 
 import transports
 from receipts.core.errors import Code, DecodeError, Refused
+from receipts.core.ids import AppId
 from receipts.storage.base import AppRow, Store, StoreCorrupt, StoreFailed, StoreFull
 from receipts.wire.codec import BadCommand, Frame
-from receipts.wire.dialect import dialect_of
+from receipts.wire.commands import Command
+from receipts.wire.dialect import Dialect, dialect_of
 from receipts.wire.updates import Goodbye, Rejected
 
 from . import admin
-from .commands import Admin, LinkLost, Malformed, PasswordChecked, PasswordHashed, Sweep
+from .clock import NodeTime
+from .commands import Admin, Call, Enter, LinkLost, Malformed, PasswordChecked, PasswordHashed, Sweep
 from .hub import AnyCommand, Hub
 from .operator import OPERATOR
 from .passwords import Passwords
@@ -61,6 +64,14 @@ def _wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _steady_clock_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def _no_clock_ms() -> int:
+    return 0
+
+
 class Observer(Protocol):
     """Somebody who counts what a node does. Called in the event loop: be quick, and do not raise."""
 
@@ -82,7 +93,10 @@ class Node:
         store: Opened and closed by the node.
         apps: Settings by app name, JSON as in `admin.parse_settings`; they override what is stored. An app
             `default` is always there.
-        clock: Milliseconds since 1970; node time is this, but never goes back.
+        clock: Milliseconds since 1970, the wall's clock when left out. Node time follows it, but never goes
+            back.
+        steady: Milliseconds of a clock that never goes back: how fast node time goes on when `clock` was set
+            back. When left out, the system's, or with a `clock` of the caller's none: then it stands still.
         heartbeat_ms: A session that is silent for twice this long is closed.
         inline: Call the store in the event loop: for stores that do not block.
         secret: Signs tokens; None takes the one that the store was created with.
@@ -94,7 +108,8 @@ class Node:
         store: Store,
         *,
         apps: Mapping[str, str] | None = None,
-        clock: Callable[[], int] = _wall_clock_ms,
+        clock: Callable[[], int] | None = None,
+        steady: Callable[[], int] | None = None,
         heartbeat_ms: int = 30_000,
         inline: bool = False,
         secret: bytes | None = None,
@@ -104,7 +119,9 @@ class Node:
         self._observer = observer
         self._commit_began = 0.0
         self._settings = dict(apps or {})
-        self._clock = clock
+        self._wall = clock or _wall_clock_ms
+        self._steady = steady or (_no_clock_ms if clock is not None else _steady_clock_ms)
+        self._time = NodeTime()
         self._heartbeat_ms = heartbeat_ms
         self._inline = inline
         self._secret = secret
@@ -119,6 +136,9 @@ class Node:
         self._listeners: list[transports.Listener] = []
         self.urls: list[str] = []
         """Where the node listens, with real ports."""
+
+    def _clock(self) -> int:
+        return self._time.read(self._wall(), self._steady())
 
     # -- life
 
@@ -157,7 +177,8 @@ class Node:
 
     def _open(self) -> None:
         life, secret = secrets.token_hex(8), secrets.token_bytes(32)
-        meta = self.store.open(now_ms=self._clock(), life=life, secret=secret)
+        meta = self.store.open(now_ms=self._wall(), life=life, secret=secret)
+        self._time = NodeTime(meta.node_time_ms)
         try:
             stored = {row.app: row for row in self.store.apps()}
             stored.setdefault("default", AppRow("default", "{}"))
@@ -172,7 +193,7 @@ class Node:
             self.store.close()
             raise
         # Who comes before the first tick is heard now, not when the node was last stopped.
-        self.hub.world.now_ms = max(self.hub.world.now_ms, self._clock())
+        self.hub.world.now_ms = self._clock()
         self.hub.world.heartbeat_ms = self._heartbeat_ms
         self.hub.world.new.apps.extend(stored.values())
         self._pipeline = Pipeline(self.hub)
@@ -193,16 +214,27 @@ class Node:
             options.setdefault("health", self.health)
         return await self._serve(url, self.handle, options)
 
+    def listen_at(self, listener: transports.Listener, handler: transports.Handler) -> str:
+        """Take links from a listener that was made elsewhere, until the node stops; then it is closed before
+        the sessions on it are.
+
+        Args:
+            handler: As `handle`, or something of that kind.
+
+        Returns:
+            Where it listens.
+        """
+        self._listeners.append(listener)
+        self.urls.append(listener.url)
+        self._tasks.start_soon(listener.serve, handler)
+        return listener.url
+
     async def listen_operator(self, url: str) -> str:
         """Take operator's tools at a URL; whoever reaches it may do everything."""
         return await self._serve(url, self.handle_operator, {})
 
     async def _serve(self, url: str, handler: transports.Handler, options: dict[str, Any]) -> str:
-        listener = await transports.listen(url, **options)
-        self._listeners.append(listener)
-        self.urls.append(listener.url)
-        self._tasks.start_soon(listener.serve, handler)
-        return listener.url
+        return self.listen_at(await transports.listen(url, **options), handler)
 
     @property
     def uncommitted(self) -> int:
@@ -249,6 +281,16 @@ class Node:
     async def handle(self, link: transports.Link) -> None:
         """Serve one link until it ends. What comes in on it is a session."""
         await self._handle(link, self.hub.open(link, link.peer))
+
+    async def handle_queued(self, link: transports.Link, dialect: Dialect) -> None:
+        """Serve a link of a device that keeps nothing itself: the node keeps what it was told.
+
+        Args:
+            dialect: Made for this link; see `receipts.node.queued` for what it says and is told.
+        """
+        session = self.hub.open(link, link.peer)
+        session.dialect, session.queued = dialect, True
+        await self._handle(link, session)
 
     async def handle_operator(self, link: transports.Link) -> None:
         """Serve an operator's tool."""
@@ -489,12 +531,32 @@ class Node:
         Raises:
             Refused: The node refused it, or stopped before it was done (`shutting_down`).
         """
+        return await self._ask("operator", [command], admin=True)
+
+    async def call(self, command: Command | Call, *, app: AppId = "", token: str = "") -> Any:
+        """Do something for somebody who has no device here, and return its answer once it is durable.
+
+        What it may be, what it may do and at what rate is as for a device of that user; it does not count as
+        one, and nobody appears online by it.
+
+        Args:
+            command: With a rid.
+            app, token: In whose name; not for `Enter`, `Grant` and `RegisterUser`, which say it themselves.
+
+        Raises:
+            Refused: The token or the command was refused, or the node stopped before (`shutting_down`).
+        """
+        entering = [Enter(app=app, token=token)] if token else []
+        return await self._ask("call", [*entering, command], admin=False)
+
+    async def _ask(self, peer: str, asked: Sequence[AnyCommand], *, admin: bool) -> Any:
         if self.hub.world.draining or self._failed is not None:  # nobody is there to answer any more
             raise Refused(Code.SHUTTING_DOWN, "the node is stopping", retry_after_ms=1000)
         desk = _Desk()
-        session = self.hub.open(desk, "operator", admin=True)
+        session = self.hub.open(desk, peer, admin=admin)
         session.dialect = desk
-        self.submit(session, command)
+        for command in asked:
+            self.submit(session, command)
         try:
             await desk.answered.wait()
         finally:
@@ -518,7 +580,8 @@ def _alone(error: Exception) -> Exception:
 
 
 class _Desk:
-    """An operator in the same process: a link and a way of speaking in one, without frames."""
+    """Somebody in the same process who asks one thing: a link and a way of speaking in one, without frames.
+    The first answer is the one: of what is asked in a row, all but the last answers only when refused."""
 
     shared_key = ""
     buffered = 0
@@ -531,7 +594,7 @@ class _Desk:
         return [update]
 
     def send(self, frames: list[Any]) -> None:
-        if not isinstance(frames[0], Goodbye):
+        if self.answer is None and not isinstance(frames[0], Goodbye):
             self.answer = frames[0]
         self.answered.set()
 

@@ -38,9 +38,13 @@ FACTS_AT_ONCE = 10_000
 def sweep(world: World, session: Session, command: Sweep) -> None:
     """Look around: called every second or so, and when something is due."""
     _expire(world)
+    if world.queue_rows or world.told_rows:
+        world.tick.writes = True
     for link in list(world.sessions):
         silent_ms = world.now_ms - link.heard_ms
-        if silent_ms > 2 * world.heartbeat_ms and link.state != "closed" and not link.admin:
+        # Devices that keep nothing themselves also speak when nothing was said to them, by a clock of theirs.
+        patience_ms = (3 if link.queued else 2) * world.heartbeat_ms
+        if silent_ms > patience_ms and link.state != "closed" and not link.admin:
             accounts.part(world, link)
             reason = f"nothing was heard for {silent_ms} ms; send a Ping within the heartbeat"
             world.close(link, Code.IDLE, reason)
@@ -79,7 +83,7 @@ def _expire(world: World) -> None:
     for chat, seq in older:
         _expire_messages(world, chat, seq)
     if receipts_due and len(receipts) < DUE_AT_ONCE:  # else the rest at the next sweep
-        world.next_receipts_ms = _next_receipts(world, now_ms, following)
+        world.next_receipts_ms = _next_receipts(world, following)
 
 
 _Due: TypeAlias = tuple[AppId, ConversationId, Seq]
@@ -100,14 +104,14 @@ def _chats(world: World, due: list[_Due]) -> list[tuple[Chat, Seq]]:
     return [(world.apps[app].chats[conversation], seq) for app, conversation, seq in due]
 
 
-def _next_receipts(world: World, now_ms: int, stored: int | None) -> int | None:
-    """When the next ones expire, those that storage does not have yet included."""
+def _next_receipts(world: World, stored: int | None) -> int | None:
+    """When the next ones expire, those that storage does not have yet included: also when their time has come
+    already, since storage was asked without them."""
     coming = [
         ask.expires_ms
         for known in world.apps.values()
         for chat in known.chats.values()
         for ask in chat.asks.values()
-        if ask.expires_ms > now_ms
     ]
     return min([*coming, *([stored] if stored is not None else [])], default=None)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from receipts.core.conversation import Conversation
 from receipts.core.errors import Code, Refused
@@ -31,8 +31,12 @@ from receipts.storage import base as rows
 from receipts.storage.codec import PackedAdvances, load_conversation, shared_through, shared_tick
 from receipts.wire.updates import Done, Goodbye, Reader, Rejected, Update
 
-from .commands import Text
+from .commands import Reply
 from .limits import Bucket
+
+if TYPE_CHECKING:
+    from .queued import Queued
+    from .queues import Queue
 
 __all__ = [
     "App",
@@ -104,7 +108,7 @@ class PasswordJob(NamedTuple):
     """The command that waits for the outcome."""
 
 
-Entry: TypeAlias = "tuple[Session | list[Session], Update | Text] | Ask | Cut"
+Entry: TypeAlias = "tuple[Session | list[Session], Update | Reply | Queued] | Ask | Cut"
 """(session, answer), (sessions, pushed update), a fetch, or a cut."""
 
 
@@ -168,6 +172,7 @@ class Session:
         "delivery",
         "device",
         "dialect",
+        "expires_ms",
         "found",
         "full",
         "heard_ms",
@@ -179,6 +184,9 @@ class Session:
         "page_coming",
         "page_token",
         "peer",
+        "pushed",
+        "queue",
+        "queued",
         "since",
         "state",
         "user",
@@ -196,6 +204,9 @@ class Session:
         """How the session speaks (`wire.Dialect`); its first frame decides."""
         self.login_tick = 0
         self.state: Literal["new", "checking", "behind", "live", "closed"] = "new"
+        self.pushed = False
+        """Whether what its user is told goes to it as it happens: from when it is live to the end of its
+        link. What was decided before it was closed comes before the last word, whose tick stands for it."""
         self.app: App = None  # type: ignore[assignment]  # set by login, and nothing else is run before
         self.user: User = None  # type: ignore[assignment]
         self.device: DeviceId = ""
@@ -205,6 +216,12 @@ class Session:
         self.delivery = False
         self.client = ""
         self.heard_ms = 0
+        self.expires_ms = 0
+        """When the token expires with which it logged in; 0 with a password."""
+        self.queued = False
+        """Whether the device keeps nothing itself (`queues`): its link says so, before the first frame."""
+        self.queue: Queue | None = None
+        """What such a device was told, once it has logged in."""
         self.since = -1
         """While behind: what the session holds, as a tick; -1 for nothing."""
         self.cursor = ""
@@ -240,6 +257,7 @@ class User:
         "installs",
         "name",
         "owed",
+        "queued",
         "row",
         "sessions",
         "told",
@@ -255,6 +273,8 @@ class User:
         self.installs: dict[str, Install] = {}
         self.sessions: list[Session] = []
         """Logged in; one per device."""
+        self.queued = 0
+        """How many of them are of devices that keep nothing themselves."""
         self.buckets: dict[str, Bucket] = {}
         self.touched_tick = 0
         self.told = False
@@ -368,7 +388,7 @@ class Chat:
 class App:
     """A tenant."""
 
-    __slots__ = ("chats", "features", "id", "limits", "strangers", "users")
+    __slots__ = ("buckets", "chats", "features", "id", "limits", "strangers", "users")
 
     def __init__(self, app: AppId, features: Features, limits: Limits) -> None:
         self.id = app
@@ -376,6 +396,8 @@ class App:
         self.limits = limits
         self.users: dict[UserId, User] = {}
         self.chats: dict[ConversationId, Chat] = {}
+        self.buckets: dict[str, Bucket] = {}
+        """Calls that are limited for the app as a whole."""
         self.strangers: dict[UserId, dict[str, Bucket]] = {}
         """Login attempts under names that nobody has: limited like any others, or the difference would tell
         which names exist."""
@@ -409,12 +431,18 @@ class World:
         self.key = meta.key
         self.now_ms = meta.node_time_ms
         self.apps: dict[AppId, App] = {app.id: app for app in apps}
-        self.sessions: set[Session] = set()
+        self.sessions: dict[Session, None] = {}
+        """All that are open, in the order in which they came: a set's would differ from run to run."""
         self.heartbeat_ms = 30_000
         self.draining = False
         self.tick = Tick(self.tick_number)
         self.group_reads: dict[tuple[Chat, Seq], list[Reader]] = {}
         """New answers in this tick, told in one frame each at its end."""
+        self.asked_ids: dict[tuple[int, Seq], MessageId] = {}
+        """(key, seq) → id of messages that were answered in this tick, where somebody has to be told it."""
+        self.queue_rows: dict[tuple[AppId, UserId, DeviceId], rows.QueueRow] = {}
+        """To be written with the next commit; worth none of their own. Likewise, by (key, user, device):"""
+        self.told_rows: dict[tuple[int, UserId, DeviceId], rows.ToldRow] = {}
         self.next_receipts_ms: int | None = None
         """When the next group receipts expire."""
         self.sweep_ms = 0
@@ -482,7 +510,7 @@ class World:
             raise Missing(need)
 
     def all_of(self, app: App, names: Iterable[ConversationId]) -> list[Chat]:
-        """Conversations of an app, those that there are; what is missing is asked for at once."""
+        """Conversations of an app, that storage named or memory has; what is missing is asked for at once."""
         chats: list[Chat] = []
         needs: list[Need] = []
         for name in names:
@@ -491,8 +519,8 @@ class World:
             except Missing as missing:
                 needs += missing.needs
             else:
-                if chat is not None:
-                    chats.append(chat)
+                assert chat is not None  # none is ever removed from storage
+                chats.append(chat)
         if needs:
             raise Missing(*needs)
         return chats
@@ -670,7 +698,7 @@ class World:
 
     # -- saying
 
-    def answer(self, session: Session, update: Update | Text) -> None:
+    def answer(self, session: Session, update: Update | Reply | Queued) -> None:
         """Answer a command."""
         self.tick.outbox.append((session, update))
 
@@ -709,9 +737,9 @@ class World:
             self.tick.outbox.append((sessions, update))
 
     def close(self, session: Session, code: Code, reason: str, retry_after_ms: int = 0) -> None:
-        """End a session with a last word; what it still sends is dropped."""
-        if session.state != "closed":
-            session.state = "closed"
-            goodbye = Goodbye(code=code, reason=reason, retry_after_ms=retry_after_ms)
-            self.tick.outbox.append((session, goodbye))
-            self.tick.outbox.append(Cut(session))
+        """End a session, which must not have ended, with a last word; what it still sends is dropped."""
+        assert session.state != "closed"
+        session.state = "closed"
+        goodbye = Goodbye(code=code, reason=reason, retry_after_ms=retry_after_ms)
+        self.tick.outbox.append((session, goodbye))
+        self.tick.outbox.append(Cut(session))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
 import attrs
@@ -22,6 +23,7 @@ from receipts.core.ids import AppId, ConversationId, DeviceId, Seq, UserId, Vers
 from receipts.core.ranges import Ranges
 
 __all__ = [
+    "SCANNED_MAX",
     "AppRow",
     "AskRow",
     "Batch",
@@ -35,16 +37,21 @@ __all__ = [
     "MemberRow",
     "MessageRow",
     "MetaRow",
+    "Owed",
+    "QueueRow",
     "ResumePage",
     "Sent",
+    "Start",
     "Store",
     "StoreCorrupt",
     "StoreFailed",
     "StoreFull",
     "StoreLocked",
     "SummaryRows",
+    "ToldRow",
     "UserRow",
     "UserRows",
+    "scanned_to",
 ]
 
 # -- errors
@@ -121,6 +128,30 @@ class DeviceRow(NamedTuple):
     seen_ms: int
     client: str
     removed: bool
+
+
+class QueueRow(NamedTuple):
+    """For a device that keeps nothing itself: how far it came. The key is (app, user, device)."""
+
+    app: AppId
+    user: UserId
+    device: DeviceId
+    position: str
+    """All up to here has arrived: a tick, and behind a colon the cursor of `Store.resume` if there is one."""
+    start: int
+    """A `Start`: what the device gets, until it has caught up for the first time."""
+    login_ms: int
+    """Node time of its last login; higher at each."""
+
+
+class ToldRow(NamedTuple):
+    """What such a device has been told of a conversation; the key is (key, user, device)."""
+
+    key: int
+    user: UserId
+    device: DeviceId
+    told: bytes
+    """`codec.pack_told`."""
 
 
 class InstallRow(NamedTuple):
@@ -224,6 +255,8 @@ class Batch:
     users: list[UserRow] = attrs.Factory(list)
     devices: list[DeviceRow] = attrs.Factory(list)
     installs: list[InstallRow] = attrs.Factory(list)
+    queues: list[QueueRow] = attrs.Factory(list)
+    told: list[ToldRow] = attrs.Factory(list)
     conversations: list[ConversationRow] = attrs.Factory(list)
     members: list[MemberRow] = attrs.Factory(list)
     marks: list[MarkRow] = attrs.Factory(list)
@@ -278,6 +311,45 @@ class Sent(NamedTuple):
     number: int
 
 
+class Start(IntEnum):
+    """What a device that keeps nothing itself is given."""
+
+    KNOWN = 0
+    """What changed since it was there, as far as it has not arrived."""
+    ANOTHER = 1
+    """It is new, and the user has others of its kind: what arrived at no device of the user."""
+    FIRST = 2
+    """It is the user's first of its kind: messages as above, no receipts for what was before it."""
+
+
+class Owed(NamedTuple):
+    """What a device that keeps nothing itself has not been told yet of a conversation."""
+
+    peer: UserId
+    """The other one in a one-to-one conversation, of whom all this is; empty in a group."""
+    delivered: Ranges
+    """Newly, and not read either."""
+    read: Ranges
+    settled: Ranges
+    """What is not told any more, but is to be noted as told (`Start.FIRST`): both delivered and read."""
+    all_read: bool
+    """Whether no message of the user is left that the peer has not read, as far as that may be known."""
+    by_conversation: bool
+    """Whether the peer's last read was of the conversation, not of messages by name."""
+    seen_through: Seq
+    """The peer's last message, if the user has read all of theirs; else 0."""
+    answered: Version
+    """The device knows of all answers to asking messages up to and including this version."""
+    answered_elsewhere: Version
+    """Likewise some other device of the user's, of its kind."""
+    own: list[MessageRow]
+    """The user's own messages among `delivered`, `read` and the changed asks, rising, bodies empty."""
+    recalled: list[MessageRow]
+    """What the device holds and was recalled since, rising."""
+    told: bytes | None
+    """As the device's `ToldRow` has it."""
+
+
 class Changed(NamedTuple):
     """What changed of one conversation since a tick, as far as rows go; who may see what is judged later."""
 
@@ -301,6 +373,8 @@ class Changed(NamedTuple):
     """Changed since."""
     receipts: list[GroupReceiptRow]
     """All of those of `asks`."""
+    owed: Owed | None = None
+    """Only with `Store.resume(device=…)`, on the last page of the conversation."""
 
 
 class ResumePage(NamedTuple):
@@ -330,6 +404,15 @@ class SummaryRows(NamedTuple):
 
 RECENT = 64
 """Messages per conversation whose author and id stay at hand: receipts are mostly for what is on screen."""
+
+
+SCANNED_MAX = 1000
+"""Conversations looked through at once in search of groups: a few milliseconds."""
+
+
+def scanned_to(rows: Sequence[ConversationRow]) -> ConversationId:
+    """The second part of what `Store.groups` answers."""
+    return rows[-1].conversation if len(rows) == SCANNED_MAX else ""
 
 
 class Store(ABC):
@@ -387,6 +470,14 @@ class Store(ABC):
         """A stored outbox and the highest number of a send under it (0 for none)."""
 
     @abstractmethod
+    def queue(self, app: AppId, user: UserId, device: DeviceId) -> tuple[QueueRow | None, bool]:
+        """How far a device came that keeps nothing itself, and whether the user has others of its kind."""
+
+    @abstractmethod
+    def told(self, key: int, user: UserId, device: DeviceId) -> ToldRow | None:
+        """What such a device has been told of a conversation."""
+
+    @abstractmethod
     def sent(self, install_key: int, number: int) -> Sent | None:
         """What became of a send."""
 
@@ -403,8 +494,17 @@ class Store(ABC):
         """Conversations of all apps by key, after one (exclusive): for verification and upkeep."""
 
     @abstractmethod
+    def groups(self, app: AppId, after: ConversationId) -> tuple[list[ConversationRow], ConversationId]:
+        """Groups of an app by id, after one (exclusive), dissolved ones included: those among the next
+        `SCANNED_MAX` conversations; and the id up to which was looked, empty when that was the end."""
+
+    @abstractmethod
     def messages(self, key: int, seqs: Sequence[Seq]) -> list[MessageRow]:
         """These messages, rising, bodies empty; unknown ones are left out."""
+
+    @abstractmethod
+    def seq_of(self, key: int, message_id: int) -> Seq:
+        """The message of a conversation with this id; 0 when there is none."""
 
     @abstractmethod
     def authored(self, key: int, user: UserId, start: Seq, stop: Seq) -> Ranges:
@@ -447,10 +547,18 @@ class Store(ABC):
         cursor: str,
         bytes_max: int,
         snapshot_messages: int,
+        device: DeviceId = "",
+        start: int = Start.KNOWN,
+        known_tick: int = 0,
     ) -> ResumePage:
         """What changed since a tick (exclusive) in the conversations of a user, in pages.
 
         Args:
+            device: One that keeps nothing itself: messages that it holds are left out, and with each
+                conversation comes what else it is owed.
+            start: For such a device, a `Start`.
+            known_tick: When the device became known. `start` is about what was there by then; what came later
+                it is owed like any other.
             since: -1 for the full state: then at most the newest `snapshot_messages` of each conversation.
             cursor: Of the page before; empty for the first.
             bytes_max: Roughly, of bodies in a page; at least one message or one conversation is given.
@@ -461,5 +569,6 @@ class Store(ABC):
         """A user's current conversations, the one with the latest message first, and the next cursor."""
 
     @abstractmethod
-    def statistics(self, app: AppId, user: UserId, since: int) -> list[tuple[ConversationId, Seq, int]]:
-        """Asking messages of a user with an answer after a tick (exclusive): (conversation, seq, readers)."""
+    def statistics(self, app: AppId, user: UserId, since: int) -> list[tuple[ConversationId, Seq, int, int]]:
+        """Asking messages of a user with an answer after a tick (exclusive): (conversation, seq, readers,
+        message id)."""

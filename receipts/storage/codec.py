@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 
 from receipts.core.conversation import Conversation, Receipt
-from receipts.core.events import MessageAccepted, Register, RegisterValue
+from receipts.core.events import By, MessageAccepted, Register, RegisterValue
 from receipts.core.ids import ConversationId, Counts, MessageId, Seq, Shares, Version
 from receipts.core.member import Advance, Member, Period, Sharing, UnreadMark
 from receipts.core.ranges import Ranges, RangeSet, through
@@ -26,12 +26,14 @@ __all__ = [
     "pack_marks",
     "pack_member",
     "pack_registers",
+    "pack_told",
     "readable",
     "shared_through",
     "shared_tick",
     "unpack_marks",
     "unpack_member",
     "unpack_registers",
+    "unpack_told",
     "user_marks",
 ]
 
@@ -39,7 +41,8 @@ _pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True
 
 
 def pack_marks(member: Member, shared_tick: int, shared_through: Seq | None = None) -> bytes:
-    """`MarkRow.marks`: [shared_tick, read, read_shared, delivered_shared, {device: held}].
+    """`MarkRow.marks`: [shared_tick, read, read_shared, delivered_shared, {device: held}], and what is
+    withheld if anything is.
 
     Sets are flat bounds.
 
@@ -60,6 +63,7 @@ def pack_marks(member: Member, shared_tick: int, shared_through: Seq | None = No
             read_shared,
             delivered_shared,
             {device: held._bounds for device, held in member.devices.items()},
+            *([member.withheld._bounds] if member.withheld else ()),
         )
     )
 
@@ -71,7 +75,7 @@ def _clipped(bounds: list[int], last: Seq) -> list[int]:
 
 
 def pack_advances(member: Member) -> bytes:
-    """`MarkRow.advances`: [version, at_ms, bounds] each, concatenated."""
+    """`MarkRow.advances`: [version, at_ms, bounds, by] each, concatenated."""
     return PackedAdvances().of(member)
 
 
@@ -89,7 +93,7 @@ class PackedAdvances:
         advances = member.advances
         added = self._added(advances)
         parts = self._parts
-        parts += [_pack((a.version, a.at_ms, a.ranges)) for a in advances[len(advances) - added :]]
+        parts += [_pack((a.version, a.at_ms, a.ranges, a.by)) for a in advances[len(advances) - added :]]
         del parts[: len(parts) - len(advances)]
         self._advances = advances.copy()
         return b"".join(parts)
@@ -112,16 +116,18 @@ ADDED_MAX = 8
 
 def unpack_marks(member: Member, row: MarkRow) -> None:
     """Join a mark row into a member."""
-    _, read, read_shared, delivered_shared, devices = msgpack.unpackb(row.marks)
+    _, read, read_shared, delivered_shared, devices, *withheld = msgpack.unpackb(row.marks)
     member.read.update(read)
     member.read_shared.update(read_shared)
     member.delivered_shared.update(delivered_shared)
     for device, held in devices.items():
         member.held(device).update(held)
+    for declined in withheld:
+        member.withheld.update(declined)
     unpacker = msgpack.Unpacker(use_list=False)
     unpacker.feed(row.advances)
-    for version, at_ms, ranges in unpacker:
-        member.remember(Advance(version, at_ms, ranges))
+    for version, at_ms, ranges, *by in unpacker:  # rows of schema version 1 do not say how
+        member.remember(Advance(version, at_ms, ranges, By(by[0]) if by else By.UNSAID))
 
 
 def pack_registers(registers: dict[Register, tuple[Version, RegisterValue]]) -> bytes:
@@ -175,6 +181,17 @@ def unpack_member(member: Member, row: MemberRow) -> None:
         member.unread_mark = UnreadMark(*mark)
 
 
+def pack_told(delivered: RangeSet, read: RangeSet, cleared: Seq, answered: Version) -> bytes:
+    """`ToldRow.told`: [delivered, read, cleared, answered], sets as flat bounds."""
+    return _pack((delivered._bounds, read._bounds, cleared, answered))
+
+
+def unpack_told(blob: bytes) -> tuple[Ranges, Ranges, Seq, Version]:
+    """The reverse of `pack_told`."""
+    delivered, read, cleared, answered = msgpack.unpackb(blob, use_list=False)
+    return delivered, read, cleared, answered
+
+
 def shared_tick(row: MarkRow | MemberRow) -> int:
     """When what others may know of the row last changed."""
     blob = row.marks if isinstance(row, MarkRow) else row.state
@@ -184,7 +201,7 @@ def shared_tick(row: MarkRow | MemberRow) -> int:
 
 def shared_through(row: MarkRow) -> Seq:
     """A bound for `pack_marks` that leaves the row as it is."""
-    _, _, read_shared, delivered_shared, _ = msgpack.unpackb(row.marks)
+    _, _, read_shared, delivered_shared, *_ = msgpack.unpackb(row.marks)
     return max((bounds[-1] - 1 for bounds in (read_shared, delivered_shared) if bounds), default=0)
 
 

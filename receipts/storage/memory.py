@@ -13,11 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from receipts.core.errors import LocalProtocolError
-from receipts.core.ids import AppId, ConversationId, DeviceId, Seq, UserId
+from receipts.core.ids import AppId, ConversationId, DeviceId, Seq, UserId, direct_members
 from receipts.core.ranges import Ranges, ranges_of
 
 from .base import (
     RECENT,
+    SCANNED_MAX,
     AppRow,
     AskRow,
     Batch,
@@ -30,10 +31,13 @@ from .base import (
     MemberRow,
     MessageRow,
     MetaRow,
+    QueueRow,
     Sent,
     StoreLocked,
+    ToldRow,
     UserRow,
     UserRows,
+    scanned_to,
 )
 from .paging import PagedStore
 
@@ -90,6 +94,8 @@ class MemoryStore(PagedStore):
         self._chats: defaultdict[int, _Chat] = defaultdict(_Chat)
         self._keys: dict[tuple[AppId, ConversationId], int] = {}
         self._chats_of: defaultdict[tuple[AppId, UserId], set[int]] = defaultdict(set)
+        self._queues: dict[tuple[AppId, UserId], dict[DeviceId, QueueRow]] = {}
+        self._told_rows: dict[tuple[int, UserId], dict[DeviceId, ToldRow]] = {}
         self._due: list[tuple[int, int, Seq]] = []
         """(expires_ms, key, seq) of every ask, rising."""
 
@@ -124,6 +130,10 @@ class MemoryStore(PagedStore):
             self._put_accounts(batch)
         if batch.conversations or batch.members:
             self._put_conversations(batch)
+        for queue in batch.queues:
+            self._queues.setdefault((queue.app, queue.user), {})[queue.device] = queue
+        for told in batch.told:
+            self._told_rows.setdefault((told.key, told.user), {})[told.device] = told
         chats = self._chats
         for mark in batch.marks:
             chats[mark.key].marks[mark.user] = mark
@@ -260,6 +270,13 @@ class MemoryStore(PagedStore):
         row = self._installs.get((app, user, install))
         return None if row is None else (row, self._numbers.get(row.key, 0))
 
+    def queue(self, app: AppId, user: UserId, device: DeviceId) -> tuple[QueueRow | None, bool]:
+        rows = self._queues.get((app, user), {})
+        return rows.get(device), bool(rows.keys() - {device})
+
+    def told(self, key: int, user: UserId, device: DeviceId) -> ToldRow | None:
+        return self._told_rows.get((key, user), {}).get(device)
+
     def sent(self, install_key: int, number: int) -> Sent | None:
         place = self._sends.get((install_key, number))
         if place is None:
@@ -302,9 +319,18 @@ class MemoryStore(PagedStore):
         rows = [self._conversation(key) for key in keys[:limit]]
         return [(row.key, row.app, row.conversation) for row in rows]
 
+    def groups(self, app: AppId, after: ConversationId) -> tuple[list[ConversationRow], ConversationId]:
+        names = sorted(name for of_app, name in self._keys if of_app == app and name > after)[:SCANNED_MAX]
+        rows = [self._conversation(self._keys[app, name]) for name in names]
+        return [row for row in rows if direct_members(row.conversation) is None], scanned_to(rows)
+
     def messages(self, key: int, seqs: Sequence[Seq]) -> list[MessageRow]:
         known = self._of(key).messages
         return [_bare(known[seq]) for seq in sorted(set(seqs)) if seq in known]
+
+    def seq_of(self, key: int, message_id: int) -> Seq:
+        chat = self._of(key)
+        return next((seq for seq in chat.seqs if chat.messages[seq].message_id == message_id), 0)
 
     def authored(self, key: int, user: UserId, start: Seq, stop: Seq) -> Ranges:
         return ranges_of(row.seq for row in self._of(key).within(start, stop) if row.author == user)
@@ -345,15 +371,19 @@ class MemoryStore(PagedStore):
             found += chat.within(ranges[index], ranges[index + 1])
         return found[max(len(found) - limit, 0) :]
 
-    def statistics(self, app: AppId, user: UserId, since: int) -> list[tuple[ConversationId, Seq, int]]:
+    def statistics(self, app: AppId, user: UserId, since: int) -> list[tuple[ConversationId, Seq, int, int]]:
         found = []
         for _, key, seq in self._due:
             chat = self._chats[key]
             ask = chat.asks[seq]
             readers = len(chat.receipts.get(seq, ()))
             if ask.app == app and ask.author == user and ask.tick > since and readers:
-                found.append((key, seq, readers))
-        return [(self._conversation(key).conversation, seq, readers) for key, seq, readers in sorted(found)]
+                message = chat.messages.get(seq)
+                found.append((key, seq, readers, message.message_id if message is not None else 0))
+        return [
+            (self._conversation(key).conversation, seq, readers, message_id)
+            for key, seq, readers, message_id in sorted(found)
+        ]
 
     # -- what pages are made of -------------------------------------------------------------------------
 
@@ -410,6 +440,10 @@ class MemoryStore(PagedStore):
         rows = self._chats[key].marks
         return [rows[user] for user in sorted(rows) if rows[user].tick > since]
 
+    def _told(self, key: int, user: UserId) -> list[ToldRow]:
+        rows = self._told_rows.get((key, user), {})
+        return [rows[device] for device in sorted(rows)]
+
     def _bodies(self, key: int, start: Seq, stop: Seq) -> Iterator[MessageRow]:
         yield from self._chats[key].within(start, stop)
 
@@ -423,6 +457,11 @@ class MemoryStore(PagedStore):
             if not chat.messages[seq].recalled_tick:
                 return chat.messages[seq]
         return None
+
+    def _last_of(self, key: int, author: UserId) -> Seq:
+        chat = self._chats[key]
+        rows = (chat.messages[seq] for seq in reversed(chat.seqs))
+        return next((row.seq for row in rows if row.author == author and not row.recalled_tick), 0)
 
     def _recalled(self, key: int, since: int = 0) -> Ranges:
         chat = self._chats[key]

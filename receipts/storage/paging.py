@@ -9,6 +9,7 @@ cursor carries it. A conversation that was passed early may change while later o
 page reported the tick of its own time, those changes would be lost.
 Rule 2: conversations come by key and messages by seq, so a cursor stands for 'everything before this was
 given' whatever is committed meanwhile. Rows that change meanwhile have a later tick: the next pass has them.
+In a conversation that is being given, what makes its messages stay away is said at once.
 Rule 3: messages accepted after the first page are left to the next pass, so that a conversation that grows
 as fast as it is read does not keep a pass from ending.
 Rule 4: where pages begin and end must not show what others keep private (I-25): of another member a row is
@@ -22,8 +23,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from receipts.core.errors import LocalProtocolError
-from receipts.core.ids import AppId, Seq, UserId
-from receipts.core.ranges import EMPTY, Ranges, RangeSet, ranges_of
+from receipts.core.events import By
+from receipts.core.ids import AppId, DeviceId, Seq, UserId, Version, direct_members
+from receipts.core.member import Member
+from receipts.core.ranges import EMPTY, Ranges, RangeSet, ranges_of, through
 
 from .base import (
     AskRow,
@@ -33,11 +36,14 @@ from .base import (
     MarkRow,
     MemberRow,
     MessageRow,
+    Owed,
     ResumePage,
+    Start,
     Store,
     SummaryRows,
+    ToldRow,
 )
-from .codec import load_member, readable, shared_tick
+from .codec import load_member, readable, shared_tick, unpack_told, user_marks
 
 __all__ = ["PagedStore", "newest"]
 
@@ -121,6 +127,14 @@ class PagedStore(Store):
     def _receipts(self, key: int, since: int) -> list[GroupReceiptRow]:
         """All answers to the asks later than `since`, by seq and reader."""
 
+    @abstractmethod
+    def _last_of(self, key: int, author: UserId) -> Seq:
+        """The newest message of somebody's that was not recalled; 0 for none."""
+
+    @abstractmethod
+    def _told(self, key: int, user: UserId) -> list[ToldRow]:
+        """Of all devices of a user that keep nothing themselves."""
+
     # -- resume -----------------------------------------------------------------------------------------
 
     def resume(
@@ -132,12 +146,15 @@ class PagedStore(Store):
         cursor: str,
         bytes_max: int,
         snapshot_messages: int,
+        device: DeviceId = "",
+        start: int = Start.KNOWN,
+        known_tick: int = 0,
     ) -> ResumePage:
         at = _Cursor(*_numbers(cursor, 3)) if cursor else _Cursor(0, 0, self._tick())
         page = _Page(bytes_max)
         for key in self._touched(app, user, since, at.key):
             begun = at.seq if key == at.key else 0
-            part = _Part(self, key, user, since, at.tick, begun, snapshot_messages)
+            part = _Part(self, key, user, since, at.tick, begun, snapshot_messages, device, start, known_tick)
             if not part.tells():
                 continue
             if page.items and page.room <= 0:
@@ -182,6 +199,30 @@ class PagedStore(Store):
         )
 
 
+class _Told:
+    """What a device was told of a conversation."""
+
+    __slots__ = ("answered", "delivered", "read")
+
+    def __init__(self) -> None:
+        self.delivered = RangeSet()
+        self.read = RangeSet()
+        self.answered: Version = 0
+
+    def join(self, row: ToldRow) -> None:
+        """What it was told itself."""
+        delivered, read, _, self.answered = unpack_told(row.told)
+        self.delivered.update(delivered)
+        self.read.update(read)
+
+    def join_old(self, row: ToldRow, old: Ranges) -> Version:
+        """What another device was told of old messages; which answers that one knows."""
+        delivered, read, _, answered = unpack_told(row.told)
+        self.delivered.update(RangeSet(old).within(delivered))
+        self.read.update(RangeSet(old).within(read))
+        return answered
+
+
 class _Page:
     """A page while it is being filled."""
 
@@ -204,11 +245,16 @@ class _Part:
         tick: int,
         begun: Seq,
         snapshot_messages: int,
+        device: DeviceId,
+        start: int,
+        known_tick: int,
     ) -> None:
         self._store = store
         self._key = key
         self._user = user
         self._since = since
+        self._tick = tick
+        """When the pass began."""
         self._begun = begun
         """The message to go on with, when an earlier page has given the rest; else 0."""
         self._row = store._conversation(key)
@@ -220,6 +266,11 @@ class _Part:
         self._before = store.head_at(key, since) if since >= 0 else 0
         """The last message of earlier passes, inclusive."""
         self._wanted, self._first_seq = self._messages(snapshot_messages)
+        self._device, self._start = device, start
+        if device:
+            # Of what was there when a new device became known.
+            self._old = through(store.head_at(key, known_tick)) if start != Start.KNOWN else EMPTY
+            self._wanted = self._arrived(device).missing(self._wanted)
         self._changed = self._state()
 
     def _messages(self, snapshot_messages: int) -> tuple[Ranges, Seq]:
@@ -234,12 +285,127 @@ class _Part:
             wanted = kept
         return _within(wanted, self._begun, self._through + 1), first_seq
 
+    def _arrived(self, device: DeviceId) -> RangeSet:
+        """What a device that keeps nothing itself need not be given."""
+        marks = self._marks(self._user)
+        arrived = marks.held(device).copy()
+        for known in (marks.read, *marks.devices.values()):
+            arrived.update(known.within(self._old))
+        return arrived
+
+    def _with_owed(self, changed: Changed) -> Changed:
+        """The last part of a conversation, for a device that keeps nothing itself: with all receipts, which
+        are of messages that it has by then."""
+        asks = self._store._asks(self._key, self._since)
+        return changed._replace(
+            asks=asks,
+            receipts=self._store._receipts(self._key, self._since),
+            owed=self._owed(self._device, asks),
+        )
+
+    def _owed(self, device: DeviceId, asks: list[AskRow]) -> Owed:
+        """What else such a device has to be told; see `base.Owed`."""
+        stored = self._store._told(self._key, self._user)
+        blob = next((row.told for row in stored if row.device == device), None)
+        told = _Told()
+        elsewhere = 0
+        for row in stored:
+            if row.device == device:
+                told.join(row)
+            elif self._start != Start.KNOWN:
+                elsewhere = max(elsewhere, told.join_old(row, self._old))
+        pair = direct_members(self._row.conversation)
+        if pair is None:
+            own = self._own(ranges_of(ask.seq for ask in asks if ask.author == self._user))
+            return Owed(
+                "",
+                EMPTY,
+                EMPTY,
+                EMPTY,
+                False,
+                False,
+                0,
+                told.answered,
+                elsewhere,
+                own,
+                self._taken_back(device),
+                blob,
+            )
+        peer = pair[pair[0] == self._user]
+        theirs = self._marks(peer)
+        given = RangeSet(through(self._through))
+        read = told.read.missing(given.within(theirs.read_shared.ranges))
+        known = told.read.copy()
+        known.update(read)
+        known.update(told.delivered.ranges)
+        delivered = known.missing(given.within(theirs.delivered_shared.ranges))
+        settled: Ranges = EMPTY
+        if self._start == Start.FIRST:
+            theirs.delivered_shared.update(read)
+            settled = theirs.delivered_shared.within(self._old)
+            old = RangeSet(self._old)
+            read, delivered = old.missing(read), old.missing(delivered)
+        both = RangeSet(read)
+        both.update(delivered)
+        return Owed(
+            peer,
+            delivered,
+            read,
+            settled,
+            bool(read) and not self._is_left(theirs.read_shared, self._user, EMPTY),
+            bool(theirs.advances) and theirs.advances[-1].by is By.CONVERSATION,
+            self._seen_through(peer),
+            told.answered,
+            elsewhere,
+            self._own(both.ranges),
+            self._taken_back(device),
+            blob,
+        )
+
+    def _marks(self, user: UserId) -> Member:
+        mark = self._store._mark(self._key, user)
+        return user_marks(mark) if mark is not None else Member()
+
+    def _seen_through(self, peer: UserId) -> Seq:
+        read = self._marks(self._user).read
+        last = self._store._last_of(self._key, peer)
+        if last not in read or self._is_left(read, peer, self._store._uncounted(self._key)):
+            return 0
+        return last
+
+    def _is_left(self, read: RangeSet, author: UserId, apart: Ranges) -> bool:
+        """Whether a message of somebody's, which the user may see, is not in `read`."""
+        seen = RangeSet(self._store._recalled(self._key)).missing(
+            readable(self._member, self._head, self._row.expired_through)
+        )
+        missing = read.missing(RangeSet(apart).missing(seen))
+        return any(
+            self._store._heads(self._key, missing[index], missing[index + 1], author)
+            for index in range(0, len(missing), 2)
+        )
+
+    def _own(self, ranges: Ranges) -> list[MessageRow]:
+        return self._heads_of(ranges, self._user)
+
+    def _taken_back(self, device: DeviceId) -> list[MessageRow]:
+        held = self._marks(self._user).held(device)
+        recalled = self._store._recalled(self._key, max(self._since, 0))
+        return self._heads_of(held.within(recalled))
+
+    def _heads_of(self, ranges: Ranges, author: UserId | None = None) -> list[MessageRow]:
+        rows: list[MessageRow] = []
+        for index in range(0, len(ranges), 2):
+            rows += self._store._heads(self._key, ranges[index], ranges[index + 1], author)
+        return rows
+
     def _state(self) -> Changed:
         """The item without its messages."""
         store, key, since = self._store, self._key, self._since
         empty = Changed(self._row, self._head, [], self._mine, [], [], EMPTY, EMPTY, self._first_seq, [], [])
         if self._begun:
-            return empty
+            # What the user has cleared since the first page leaves no hole: it is said where its messages
+            # would stand, like what was recalled.
+            return empty._replace(members=[self._mine]) if self._mine.tick > self._tick else empty
         # Somebody new needs the others whole, not only what changed of them.
         known = -1 if self._is_new() else since
         return empty._replace(
@@ -266,7 +432,7 @@ class _Part:
         """Whether there is anything in it: messages that the user may not read are nothing."""
         changed = self._changed
         return (
-            (self._row.tick > self._since and not self._begun)
+            self._row.tick > (self._tick if self._begun else self._since)
             or bool(changed.members or changed.marks or changed.recalled or changed.asks)
             or bool(self._wanted)
         )
@@ -286,6 +452,8 @@ class _Part:
         changed = self._changed._replace(messages=messages)
         if self._since >= 0 or self._begun:
             changed = changed._replace(uncounted=ranges_of(row.seq for row in messages if row.counts))
+        if self._device and not left:
+            changed = self._with_owed(changed)
         page.items.append(changed)
         return left
 

@@ -163,7 +163,26 @@ _FIRST: Migration = (
     ) WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
+_QUEUES: Migration = (
+    """CREATE TABLE queues (
+        app TEXT NOT NULL,
+        user TEXT NOT NULL,
+        device TEXT NOT NULL,
+        position TEXT NOT NULL,
+        start INTEGER NOT NULL,
+        login_ms INTEGER NOT NULL,
+        PRIMARY KEY (app, user, device)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE told (
+        key INTEGER NOT NULL,
+        user TEXT NOT NULL,
+        device TEXT NOT NULL,
+        told BLOB NOT NULL,
+        PRIMARY KEY (key, user, device)
+    ) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _QUEUES)
 """MIGRATIONS[n] leads from version n to n + 1; version 0 is an empty file."""
 
 LATEST = len(MIGRATIONS)
@@ -180,6 +199,8 @@ _PROBES = {
     "messages": "key, seq",
     "asks": "key, seq",
     "receipts": "key, seq, reader",
+    "queues": "app, user, device",
+    "told": "key, user, device",
 }
 """Each table with its key, by which its first and last page are found."""
 

@@ -18,16 +18,19 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from receipts.core.errors import LocalProtocolError, ReceiptsError
-from receipts.core.ids import AppId, ConversationId, Seq, UserId
+from receipts.core.ids import AppId, ConversationId, DeviceId, Seq, UserId, direct_members
 from receipts.core.ranges import Ranges, ranges_of
 
 from . import schema
 from .base import (
     RECENT,
+    SCANNED_MAX,
     AppRow,
     AskRow,
     Batch,
@@ -40,12 +43,15 @@ from .base import (
     MemberRow,
     MessageRow,
     MetaRow,
+    QueueRow,
     Sent,
     StoreCorrupt,
     StoreFailed,
     StoreFull,
+    ToldRow,
     UserRow,
     UserRows,
+    scanned_to,
 )
 from .lock import DirectoryLock
 from .paging import PagedStore
@@ -91,11 +97,36 @@ def _updating(table: str, row: type[Any], *key: str) -> str:
     return f"{_inserting(table, row)} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
 
 
+BULK_ROWS = 50
+"""Rows that one statement inserts where there are so many. The interpreter's lock changes hands once for each
+statement that is executed, which costs more than a row while the event loop wants it too."""
+
+
+@cache
+def _bulk(sql: str) -> str:
+    """An insert of one row as one of `BULK_ROWS`."""
+    head, _, values = sql.partition(" VALUES ")
+    row, close, rest = values.partition(")")
+    return f"{head} VALUES {', '.join([row + close] * BULK_ROWS)}{rest}"
+
+
+def _insert_in_bulk(db: sqlite3.Connection, sql: str, rows: Sequence[Any]) -> Sequence[Any]:
+    """Insert as many rows as whole bulks hold and return the rest, which is all of what is no insert."""
+    if " VALUES " not in sql:
+        return rows
+    whole = len(rows) - len(rows) % BULK_ROWS
+    for start in range(0, whole, BULK_ROWS):
+        db.execute(_bulk(sql), list(chain.from_iterable(rows[start : start + BULK_ROWS])))
+    return rows[whole:]
+
+
 _PUT_META = f"INSERT OR REPLACE INTO meta (id, {_columns(MetaRow)}) VALUES (1, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_APP = _replacing("apps", AppRow)
 _PUT_USER = _replacing("users", UserRow)
 _PUT_DEVICE = _replacing("devices", DeviceRow)
 _PUT_INSTALL = _updating("installs", InstallRow, "key")
+_PUT_QUEUE = _replacing("queues", QueueRow)
+_PUT_TOLD = _replacing("told", ToldRow)
 _PUT_CONVERSATION = _updating("conversations", ConversationRow, "key")
 _PUT_MEMBER = _replacing("members", MemberRow)
 _PUT_MARK = _replacing("marks", MarkRow)
@@ -120,6 +151,8 @@ _DEVICE = _columns(DeviceRow)
 _CONVERSATION = _columns(ConversationRow)
 _MEMBER = _columns(MemberRow)
 _MARK = _columns(MarkRow)
+_QUEUE = _columns(QueueRow)
+_TOLD = _columns(ToldRow)
 _ASK = _columns(AskRow)
 _MESSAGE = _columns(MessageRow)
 _HEAD = _columns(MessageRow, bodiless=True)
@@ -152,7 +185,9 @@ _DUE_MESSAGES = """
     WHERE c.app = ? AND m.at_ms < ? ORDER BY c.key LIMIT ?"""
 
 _STATISTICS = """
-    SELECT c.conversation, a.seq, (SELECT count(*) FROM receipts WHERE key = a.key AND seq = a.seq) AS readers
+    SELECT c.conversation, a.seq,
+        (SELECT count(*) FROM receipts WHERE key = a.key AND seq = a.seq) AS readers,
+        coalesce((SELECT message_id FROM messages WHERE key = a.key AND seq = a.seq), 0)
     FROM asks a JOIN conversations c ON c.key = a.key
     WHERE a.app = ? AND a.author = ? AND a.tick > ? AND readers > 0
     ORDER BY a.key, a.seq"""
@@ -293,6 +328,8 @@ class SQLiteStore(PagedStore):
             (_PUT_USER, batch.users),
             (_PUT_DEVICE, batch.devices),
             (_PUT_INSTALL, batch.installs),
+            (_PUT_QUEUE, batch.queues),
+            (_PUT_TOLD, batch.told),
             (_PUT_CONVERSATION, batch.conversations),
             (_PUT_MEMBER, batch.members),
             (_PUT_ASK, batch.asks),
@@ -313,6 +350,8 @@ class SQLiteStore(PagedStore):
         try:
             db.execute("BEGIN IMMEDIATE")
             for sql, rows in work:
+                if len(rows) >= BULK_ROWS:
+                    rows = _insert_in_bulk(db, sql, rows)
                 if rows:
                     db.executemany(sql, rows)
             db.execute("COMMIT")
@@ -399,6 +438,16 @@ class SQLiteStore(PagedStore):
         row = self._row(_INSTALL, app, user, install)
         return None if row is None else (InstallRow._make(row[:-1]), row[-1])
 
+    def queue(self, app: AppId, user: UserId, device: DeviceId) -> tuple[QueueRow | None, bool]:
+        found = self._rows(f"SELECT {_QUEUE} FROM queues WHERE app = ? AND user = ?", app, user)
+        rows = {row.device: row for row in map(QueueRow._make, found)}
+        return rows.get(device), bool(rows.keys() - {device})
+
+    def told(self, key: int, user: UserId, device: DeviceId) -> ToldRow | None:
+        sql = f"SELECT {_TOLD} FROM told WHERE key = ? AND user = ? AND device = ?"
+        row = self._row(sql, key, user, device)
+        return None if row is None else ToldRow._make(row)
+
     def sent(self, install_key: int, number: int) -> Sent | None:
         row = self._row(_SENT, install_key, number)
         return None if row is None else Sent._make(row)
@@ -438,10 +487,23 @@ class SQLiteStore(PagedStore):
         sql = "SELECT key, app, conversation FROM conversations WHERE key > ? ORDER BY key LIMIT ?"
         return self._rows(sql, after_key, limit)
 
+    def groups(self, app: AppId, after: ConversationId) -> tuple[list[ConversationRow], ConversationId]:
+        sql = (
+            f"SELECT {_CONVERSATION} FROM conversations WHERE app = ? AND conversation > ? "
+            "ORDER BY conversation LIMIT ?"
+        )
+        rows = [ConversationRow._make(row) for row in self._rows(sql, app, after, SCANNED_MAX)]
+        return [row for row in rows if direct_members(row.conversation) is None], scanned_to(rows)
+
     def messages(self, key: int, seqs: Sequence[Seq]) -> list[MessageRow]:
         sql = f"SELECT {_HEAD} FROM messages WHERE key = ? AND seq = ?"
         found = (self._row(sql, key, seq) for seq in sorted(set(seqs)))
         return [_message(row) for row in found if row is not None]
+
+    def seq_of(self, key: int, message_id: int) -> Seq:
+        seq = self._last_below(key, "message_id", message_id + 1)
+        row = self._row("SELECT message_id FROM messages WHERE key = ? AND seq = ?", key, seq)
+        return seq if row is not None and row[0] == message_id else 0
 
     def authored(self, key: int, user: UserId, start: Seq, stop: Seq) -> Ranges:
         sql = "SELECT seq FROM messages WHERE key = ? AND seq >= ? AND seq < ? AND author = ? ORDER BY seq"
@@ -480,7 +542,7 @@ class SQLiteStore(PagedStore):
             found += self._rows(_HISTORY, key, ranges[index], ranges[index + 1], limit - len(found))
         return [_message(row) for row in reversed(found)]
 
-    def statistics(self, app: AppId, user: UserId, since: int) -> list[tuple[ConversationId, Seq, int]]:
+    def statistics(self, app: AppId, user: UserId, since: int) -> list[tuple[ConversationId, Seq, int, int]]:
         return self._rows(_STATISTICS, app, user, since)
 
     def _last_below(self, key: int, column: str, bound: int) -> Seq:
@@ -545,6 +607,10 @@ class SQLiteStore(PagedStore):
         sql = f"SELECT {_MARK} FROM marks WHERE key = ? AND tick > ? ORDER BY user"
         return [MarkRow._make(row) for row in self._rows(sql, key, since)]
 
+    def _told(self, key: int, user: UserId) -> list[ToldRow]:
+        sql = f"SELECT {_TOLD} FROM told WHERE key = ? AND user = ? ORDER BY device"
+        return [ToldRow._make(row) for row in self._rows(sql, key, user)]
+
     def _bodies(self, key: int, start: Seq, stop: Seq) -> Iterator[MessageRow]:
         sql = f"SELECT {_MESSAGE} FROM messages WHERE key = ? AND seq >= ? AND seq < ? ORDER BY seq"
         return map(_message, self._stream(sql, key, start, stop))
@@ -561,6 +627,14 @@ class SQLiteStore(PagedStore):
         sql = f"SELECT {_MESSAGE} FROM messages WHERE key = ? AND recalled_tick = 0 ORDER BY seq DESC LIMIT 1"
         row = self._row(sql, key)
         return None if row is None else _message(row)
+
+    def _last_of(self, key: int, author: UserId) -> Seq:
+        sql = (
+            "SELECT seq FROM messages WHERE key = ? AND author = ? AND recalled_tick = 0 "
+            "ORDER BY seq DESC LIMIT 1"
+        )
+        row = self._row(sql, key, author)
+        return 0 if row is None else int(row[0])
 
     def _recalled(self, key: int, since: int = 0) -> Ranges:
         # The first condition is what lets SQLite use the partial index.

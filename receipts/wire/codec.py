@@ -65,24 +65,47 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _pack: Final[Callable[[Any], bytes]] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
-_unpack_from_stranger: Final[Callable[[bytes], Any]] = partial(
-    msgpack.unpackb,
-    use_list=False,
-    strict_map_key=True,
-    ext_hook=_no_ext,
-    max_ext_len=0,
-    max_map_len=STRANGER_ITEMS_MAX,
-    max_array_len=STRANGER_ITEMS_MAX,
-)
-_unpack_from_node: Final[Callable[[bytes], Any]] = partial(
-    msgpack.unpackb,
-    use_list=False,
-    strict_map_key=True,
-    ext_hook=_no_ext,
-    max_ext_len=0,
-    max_map_len=STRANGER_ITEMS_MAX,
-    max_array_len=ITEMS_MAX,
-)
+_SHORT_BYTES: Final = 512
+
+
+def _unpacker(*, array_max: int, map_max: int) -> Callable[[bytes], Any]:
+    return partial(
+        msgpack.unpackb,
+        use_list=False,
+        strict_map_key=True,
+        ext_hook=_no_ext,
+        max_ext_len=0,
+        max_map_len=map_max,
+        max_array_len=array_max,
+    )
+
+
+# Each element costs the sender a byte at least.
+_unpack_short: Final = _unpacker(array_max=_SHORT_BYTES, map_max=_SHORT_BYTES)
+_unpack_from_stranger: Final = _unpacker(array_max=STRANGER_ITEMS_MAX, map_max=STRANGER_ITEMS_MAX)
+_unpack_from_node: Final = _unpacker(array_max=ITEMS_MAX, map_max=STRANGER_ITEMS_MAX)
+# The header of an array of more than 15 elements begins with one of these; what is in a body may as well.
+_ARRAY_16: Final = b"\xdc"
+_ARRAY_32: Final = b"\xdd"
+
+
+def _unpack_long(frame: bytes, unpack: Callable[[bytes], Any]) -> Any:
+    """Read a frame that is long enough to do harm by what its headers promise.
+
+    msgpack makes room for as many elements as a header names before it has seen one of them, on each of a
+    thousand levels: 64 MiB for 3 KiB. So the frame is first passed over without making anything of it; where
+    that succeeds, all elements are there. The few headers of a short frame promise less than 1 MiB.
+    """
+    size = len(frame)
+    if size > FRAME_BYTES_MAX:
+        raise _too_large(size)
+    if _ARRAY_16 in frame or _ARRAY_32 in frame:
+        whole = msgpack.Unpacker(read_size=size, max_buffer_size=size)
+        whole.feed(frame)
+        whole.skip()
+    return unpack(frame)
+
+
 _dump: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _load: Final = json.JSONDecoder(parse_constant=_no_constant).decode
 
@@ -184,10 +207,10 @@ def decode_command(frame: Frame) -> Command:
     """
     if isinstance(frame, str):
         return _load_command(frame)
-    if len(frame) > FRAME_BYTES_MAX:
-        raise _too_large(len(frame))
     try:
-        items = _unpack_from_stranger(frame)
+        items = (
+            _unpack_short(frame) if len(frame) <= _SHORT_BYTES else _unpack_long(frame, _unpack_from_stranger)
+        )
     except _UNREADABLE as error:
         raise _unreadable(error) from None
     if items.__class__ is tuple and items and items[0].__class__ is int:
@@ -265,10 +288,8 @@ def decode_update(frame: Frame) -> tuple[int, Update] | None:
     """
     if isinstance(frame, str):
         return _load_update(frame)
-    if len(frame) > FRAME_BYTES_MAX:
-        raise _too_large(len(frame))
     try:
-        items = _unpack_from_node(frame)
+        items = _unpack_short(frame) if len(frame) <= _SHORT_BYTES else _unpack_long(frame, _unpack_from_node)
     except _UNREADABLE as error:
         raise _unreadable(error) from None
     if items.__class__ is tuple and items and items[0].__class__ is int:

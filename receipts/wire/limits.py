@@ -38,8 +38,7 @@ NESTING_MAX: Final = 16
 """Arrays and objects inside each other; our own deepest frame, a catch-up page, has 8."""
 
 STRANGER_ITEMS_MAX: Final = 2 * Limits().gaps_max
-"""Elements of one array in a command. msgpack makes room for as many as a header names before it has seen
-one of them, up to 1024 levels deep: this keeps a hostile frame of a few KiB at 64 MiB, for one decode."""
+"""Elements of one array in a command: the ranges of the largest set."""
 
 ITEMS_MAX: Final = 128 * 1024
 """Elements of one array in an update: 65536 ranges. A set with more gaps is sent in parts, being a join."""

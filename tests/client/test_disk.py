@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from receipts.client.disk import Disk, DiskFailed, Saved, rows_of
-from receipts.client.outbox import Mark
+from receipts.client.outbox import Mark, Outbox
+from receipts.client.replica import Replica
 from receipts.client.session import Changes
 from receipts.core.errors import LocalProtocolError
-from receipts.core.events import MessageAccepted
-from receipts.core.ids import ConversationId, ConversationKind
-from receipts.wire.commands import AckDelivered, ReadConversation, SendMessage
-from receipts.wire.updates import ConversationPart
+from receipts.core.events import MessageAccepted, MessageRecalled
+from receipts.core.ids import ConversationId, ConversationKind, MessageId
+from receipts.wire.codec import encode_update
+from receipts.wire.commands import AckDelivered, ReadConversation, ReadMessages, SendMessage
+from receipts.wire.updates import Accepted, ConversationPart, Pong
 
-from .device import message
+from .device import Device, message, only
 
 CHAT = "alice~bob"
 
@@ -127,6 +129,88 @@ def test_a_failed_commit_writes_nothing(tmp_path: Path) -> None:
         disk.commit(rows)
     saved = reopened(tmp_path / "x")
     assert (saved.token, saved.messages) == ("life:2", [])
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """A file that is open is nobody else's: two would give one number to two sends."""
+    disk, _ = open_disk(tmp_path / "x")
+    with pytest.raises(DiskFailed, match="in use"):
+        open_disk(tmp_path / "x")
+    disk.close()
+    open_disk(tmp_path / "x")[0].close()
+
+
+def test_a_new_process_goes_on_where_the_old_one_was(tmp_path: Path) -> None:
+    """What a session wants to be saved, batch by batch, is all that another one needs to be in its place."""
+
+    def begun() -> tuple[Device, Disk]:
+        disk, saved = open_disk(tmp_path / "x")
+        replica, outbox = Replica("bob", "phone"), Outbox(saved.install, saved.number)
+        replica.restore(saved.parts, saved.messages)
+        replica.token = saved.token
+        outbox.restore(saved.sends, saved.marks)
+        return Device(replica=replica, outbox=outbox, saving=True), disk
+
+    def save(device: Device, disk: Disk) -> None:
+        batch = device.session.take_changes()
+        if batch is not None:
+            disk.commit(rows_of(batch))
+        assert device.session.take_changes() is None, "once"
+
+    device, disk = begun()
+    device.live()
+    save(device, disk)
+    device.hear(message(1), message(2), message(3), MessageRecalled(conversation=CHAT, seq=2, by="alice"))
+    lost, kept = (device.session.send(CHAT, body) for body in ("answered", "not answered"))
+    device.session.read_messages(CHAT, [1], None, device.now_ms)
+    save(device, disk)
+    device.said()
+    device.hear(Accepted(lost.rid, CHAT, 4, MessageId(8), 9, lost.number), message(5))
+    save(device, disk)
+    before, token = device.replica.dump(), device.session.token
+    disk.close()
+
+    again, disk = begun()
+    assert again.replica.dump() == before
+    assert again.session.unread_seqs(CHAT) == [3, 5]
+    assert [m.seq for m in again.replica.messages(CHAT)] == [1, 3, 4, 5]
+    assert again.open().resume == token
+    again.lose()
+    sends = only(SendMessage, again.live())
+    assert [(send.body, send.number) for send in sends] == [("not answered", kept.number)]
+    assert again.session.send(CHAT, "next").number == kept.number + 1
+    assert again.wait(50)[:2] == [AckDelivered(0, CHAT, (2, 4, 5, 6)), ReadMessages(0, CHAT, (1, 2))]
+    disk.close()
+
+
+def test_a_full_disk_is_said_and_then_forgotten(tmp_path: Path) -> None:
+    """Without room nothing of a batch is written, the error says what to do, and with room it is taken."""
+    disk, _ = open_disk(tmp_path / "x")
+    disk.commit(rows_of(changes(token="life:1", messages=[message(1)])))
+    assert disk._db is not None
+    (pages,) = disk._db.execute("PRAGMA page_count").fetchone()
+    disk._db.execute(f"PRAGMA max_page_count = {pages}")
+    large = rows_of(changes(token="life:2", messages=[message(2, body="x" * 100_000)]))
+    with pytest.raises(DiskFailed, match="free some space"):
+        disk.commit(large)
+    disk._db.execute(f"PRAGMA max_page_count = {pages + 100}")
+    disk.commit(rows_of(changes(token="life:3", messages=[message(3)])))
+    disk.close()
+    saved = reopened(tmp_path / "x")
+    assert saved.token == "life:3"
+    assert saved.messages == [message(1), message(3)]
+
+
+def test_a_row_of_another_kind_is_damage(tmp_path: Path) -> None:
+    """A frame that can be read, but stands where another kind belongs, is refused like one that cannot."""
+    for table, column in (("conversation", "part"), ("message", "frame")):
+        path = tmp_path / table
+        reopened(path, changes(parts={CHAT: [PART]}, messages=[message(1)]))
+        with sqlite3.connect(path) as db:
+            db.execute(f"UPDATE {table} SET {column} = ?", (encode_update(Pong(1), 0),))
+        db.close()
+        with pytest.raises(DiskFailed, match="afresh"):
+            open_disk(path)
 
 
 def test_strange_files_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receipts.client.outbox import Mark, Marks, Outbox, held_by, read_by
-from receipts.core.ids import Counts
+from receipts.core.conversation import Conversation
+from receipts.core.events import GroupReadMarked, MessageAccepted
+from receipts.core.ids import Counts, MessageId
 from receipts.core.ranges import RangeSet, count
 from receipts.wire.codec import decode_command, encode_command
 from receipts.wire.commands import AckDelivered, ReadConversation, ReadMessages, SendMessage
@@ -150,6 +152,114 @@ def test_many_answers_with_words_are_cut_into_frames() -> None:
     sizes = [count(frame.ranges) for frame in frames if isinstance(frame, ReadMessages)]
     assert sizes == [20, 20, 5]
     assert len({frame.rid for frame in frames}) == 3
+
+
+def test_answers_that_fill_their_frames_leave_no_empty_one() -> None:
+    """Forty answers with the same words are two frames, each done by itself; with both nothing is left."""
+    marks = Marks()
+    marks.answer((1, 41), "seen", True, 0)
+    first, second = due(marks)
+    assert [held_by(first), held_by(second)] == [(1, 21), (21, 41)]
+    marks.done(first)
+    assert [read_by(mark) for mark in marks.commands(CHAT) if isinstance(mark, ReadMessages)] == [(21, 41)]
+    assert due(marks) == [], "the second was said on this link"
+    marks.done(second)
+    assert not marks
+
+
+def test_what_was_said_is_not_said_again_beside_new_words() -> None:
+    """A new answer goes out alone: those with other words, or with the same ones, were said on this link."""
+    marks = Marks()
+    marks.answer((1, 2), "seen", True, 0)
+    marks.answer((2, 3), "ok", True, 0)
+    assert len(due(marks)) == 2
+    marks.answer((3, 4), "seen", True, 0)
+    (more,) = due(marks)
+    assert isinstance(more, ReadMessages)
+    assert (more.ranges, more.content) == ((3, 4), "seen")
+
+
+def test_reading_less_than_was_read_is_nothing_new() -> None:
+    """A conversation receipt for an earlier message than the last one adds nothing to say."""
+    marks = Marks()
+    marks.read_conversation(5, True, 0)
+    marks.read_conversation(3, True, 0)
+    assert marks.local() == [(0, (1, 6))]
+    assert due(marks) == [ReadConversation(0, CHAT, 5)]
+
+
+def test_refused_answers_are_dropped_whatever_was_said_of_them() -> None:
+    """Answers that the node will not take are gone, whatever words they had; what is left is done."""
+    marks = Marks()
+    marks.answer((3, 4), "ok", True, 0)
+    marks.answer((1, 3), "seen", True, 0)
+    marks.answer((4, 6), None, True, 0)
+    frames = due(marks)
+    marks.refuse((2, 5))
+    assert marks.local() == [(0, (1, 2, 5, 6))]
+    for frame in frames:  # that of the words which are gone changes nothing
+        assert marks
+        marks.done(frame)
+    assert not marks
+
+
+def test_what_is_confirmed_after_patience_was_asked_for_is_done() -> None:
+    """A mark that arrived all the same need not be said again, though the others are."""
+    marks = Marks()
+    marks.read_messages((1, 2), True, 0)
+    (first,) = due(marks)
+    marks.read_messages((3, 4), True, 0)
+    due(marks)
+    marks.again()
+    marks.done(first)
+    assert due(marks) == [ReadMessages(0, CHAT, (3, 4))]
+
+
+def test_answers_that_did_not_arrive_are_said_again_after_a_cut() -> None:
+    """After a reconnect the words that the state shows are done, those that it does not show go out again."""
+    chat = Conversation.group("g", ["olga", "bob"])
+    for seq in (1, 2):
+        chat.apply(MessageAccepted("g", seq, MessageId(2 * seq), "olga", asks=True))
+    marks = Marks()
+    marks.answer((1, 2), "seen", True, 0)
+    marks.answer((2, 3), "ok", True, 0)
+    assert len(due(marks)) == 2
+    chat.apply(GroupReadMarked("g", 1, "bob", 5, "seen", 9))
+    marks.reconcile(chat, "bob", "phone")
+    (again,) = due(marks)
+    assert isinstance(again, ReadMessages)
+    assert (again.ranges, again.content) == ((2, 3), "ok")
+
+
+_happening = st.one_of(_wish, st.sampled_from(["say", "confirm", "refuse", "again", "reconcile"]))
+
+
+@given(happenings=st.lists(_happening, max_size=40), direct=st.booleans())
+def test_whatever_happens_a_mark_is_owed_until_it_is_done(happenings: list[Wish | str], direct: bool) -> None:
+    """Said, confirmed, refused, cut in any order: what is noted as said is owed; once done, nothing is."""
+    marks = Marks()
+    chat = Conversation.between("alice", "bob") if direct else Conversation.group(CHAT, ["alice", "bob"])
+    flight: list[Mark] = []
+    rids = iter(range(1, 10_000))
+    for one in happenings:
+        if isinstance(one, tuple):
+            wish(marks, one)
+        elif one == "say":
+            flight += due(marks, direct=direct, rids=rids)
+        elif one == "confirm" and flight:
+            marks.done(flight.pop(0))
+        elif one == "refuse" and flight:
+            marks.refuse(held_by(flight[0]))
+        elif one == "again":
+            marks.again()
+        elif one == "reconcile":
+            flight.clear()
+            marks.reconcile(chat, "bob", "phone")
+        assert marks._tried.keys() <= marks._reads.keys()
+    marks.again()
+    for mark in due(marks, direct=direct, rids=rids):
+        marks.done(mark)
+    assert not marks
 
 
 def test_reads_wait_when_they_must() -> None:

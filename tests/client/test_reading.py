@@ -10,7 +10,7 @@ from receipts.core.ids import ConversationKind, Counts
 from receipts.core.member import Period
 from receipts.core.ranges import Ranges
 from receipts.wire.commands import AckDelivered, ReadConversation, ReadMessages
-from receipts.wire.updates import ConversationPart, MemberPart
+from receipts.wire.updates import ConversationPart, MemberPart, Read
 
 from .device import Device, message, only
 
@@ -81,6 +81,30 @@ def test_arriving_asking_messages_are_answered() -> None:
         ((2, 3), None, False),
         ((3, 4), None, True),
     ]
+
+
+def test_what_was_read_elsewhere_is_not_read_again_on_screen() -> None:
+    """A message that arrives in an open chat after its read, made on another device, is only acknowledged."""
+    device = Device()
+    device.live()
+    device.session.open_chat(CHAT, device.now_ms)
+    device.hear(Read(CHAT, "bob", (1, 2)))
+    device.hear(message(1))
+    assert device.wait(50) == [AckDelivered(0, CHAT, (1, 2))]
+
+
+def test_a_policy_that_reads_on_is_held_to_the_screen() -> None:
+    """A conversation receipt for what arrives, by such a policy, goes no further than what is here (I-6)."""
+
+    class Through(ReadingPolicy):
+        def arrived(self, *, unread: Ranges, asking: Ranges) -> Wishes:
+            return Wishes(through=unread[-1] + 99)
+
+    device = Device(policy=Through())
+    device.live()
+    device.session.open_chat(CHAT, device.now_ms)
+    device.hear(message(1), message(2))
+    assert device.wait(50) == [ReadConversation(0, CHAT, 2)]
 
 
 def test_only_what_is_on_screen_is_read() -> None:

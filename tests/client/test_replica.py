@@ -12,7 +12,8 @@ from receipts.client.replica import Replica
 from receipts.core import events
 from receipts.core.errors import LocalProtocolError
 from receipts.core.events import MessageAccepted, MessageRecalled
-from receipts.core.ids import ConversationKind
+from receipts.core.ids import ConversationKind, Counts, MessageId
+from receipts.core.member import Advance, Period
 from receipts.core.ranges import ranges_of
 from receipts.core.status import Status
 from receipts.wire.codec import encode_update
@@ -28,6 +29,7 @@ from receipts.wire.updates import (
     Pong,
     Read,
     Reader,
+    RegisterPart,
 )
 
 from .device import message
@@ -166,6 +168,114 @@ def test_scene_08_recall_is_exact_in_any_order() -> None:
     assert [m.seq for m in replica.messages(CHAT)] == [3]
 
 
+def test_what_is_gone_is_told_once_and_stays_gone() -> None:
+    """A recall heard before, or of an expired message, is no news; nor is an expiry heard before (I-23)."""
+    replica = heard([message(seq) for seq in (1, 2, 3)])
+    recall = MessageRecalled(conversation=CHAT, seq=2, by="alice")
+    assert replica.apply(recall) == [recall]
+    assert replica.apply(recall) == []
+    expiry = events.MessagesExpired(conversation=CHAT, through=2)
+    assert replica.apply(expiry) == [expiry]
+    assert replica.apply(expiry) == []
+    assert replica.apply(MessageRecalled(conversation=CHAT, seq=1, by="alice")) == []
+    assert replica.apply(message(1)) == [], "no late copy brings it back"
+    assert replica.removed == [(CHAT, 2), (CHAT, 1)]
+    assert [m.seq for m in replica.messages(CHAT)] == replica.unread_seqs(CHAT) == [3]
+
+
+def test_a_page_tells_what_was_missed_as_it_would_have_come_live() -> None:
+    """A part's floors, silent messages, ended memberships, deliveries and times are joined in, told once."""
+    replica = Replica("bob", "phone")
+    ask = message(1, "bob", conversation="g", asks=True)
+    replica.apply(ask)
+    read = Advance(9, 70, (2, 3))
+    part = ConversationPart(
+        conversation="g",
+        kind=ConversationKind.GROUP,
+        head=6,
+        uncounted=(5, 6),
+        expired_through=1,
+        receipts_expired_through=3,
+        registers=(RegisterPart(register=events.Register.NAME, version=3, value="The group"),),
+        members=(
+            MemberPart(user="bob", periods=((1, Period(1)),)),
+            MemberPart(user="cara", periods=((1, Period(1, 4)),), delivered_shared=(2, 5)),
+            MemberPart(user="dan", read_shared=(2, 3), delivered_shared=(2, 4), advances=(read,)),
+        ),
+        asked=(
+            AskedPart(seq=2, author="bob", readers=(Reader("dan", 70, "late", 9),)),
+            AskedPart(seq=4, author="bob", readers=(Reader("dan", 80, "ok", 11),)),
+        ),
+    )
+    news = replica.apply(part)
+    assert [type(update).__name__ for update in news] == [
+        "MessagesExpired",
+        "GroupReceiptsExpired",
+        "RegisterSet",
+        "MemberJoined",
+        "MemberJoined",
+        "MemberLeft",
+        "Delivered",
+        "Delivered",
+        "Read",
+        "GroupRead",
+    ]
+    assert news[6:9] == [
+        Delivered("g", "cara", (2, 5)),
+        Delivered("g", "dan", (3, 4)),
+        Read("g", "dan", (2, 3), 70),
+    ]
+    assert replica.apply(part) == []
+    assert replica.unread_seqs("g") == [2, 3, 4, 6], "#5 raises no badge"
+    assert [line.name for line in replica.conversations()] == ["The group"]
+    assert replica.chat("g").read_at(2, "dan") == 70
+    assert list(replica.chat("g").asked) == [4], "of #1 to #3 the receipts have expired"
+    assert replica.readers("g", 2) == ()
+    assert [(r.user, r.content) for r in replica.readers("g", 4)] == [("dan", "ok")]
+    assert replica.messages("g") == []
+    dumped = replica.dump()["conversations"]["g"]
+    assert dumped["members"]["dan"]["read_shared"] == [2, 3]
+    assert dumped["expired_through"] == 1
+
+
+def test_expired_messages_are_left_out_of_what_replicas_are_compared_by() -> None:
+    """Who heard of a message that is gone, and who never did, have equal dumps."""
+    late, early = Replica(ME, "phone"), Replica(ME, "phone")
+    early.apply(message(1, counts=Counts.SILENT))
+    early.apply(Read(CHAT, ME, (1, 2)))
+    for replica in (late, early):
+        replica.apply(message(2))
+        replica.apply(events.MessagesExpired(conversation=CHAT, through=1))
+    assert early.dump() == late.dump()
+
+
+def test_nothing_is_known_of_what_was_never_heard_of() -> None:
+    """A conversation or a message that this device knows nothing of has no messages, readers or unread."""
+    replica = heard([message(1)])
+    assert replica.messages("nowhere") == []
+    assert replica.messages(CHAT, limit=0) == []
+    assert replica.readers(CHAT, 1) == replica.readers("nowhere", 7) == ()
+    assert (replica.unread("nowhere"), replica.last("nowhere")) == (0, 0)
+    assert replica.status("nowhere", 1) is Status.SENT
+
+
+def test_i_08_messages_are_in_the_order_of_their_seqs() -> None:
+    """I-8: whatever their ids, their times (all at one moment) and the order in which they came."""
+    came = [
+        MessageAccepted(CHAT, seq, MessageId(100 - seq), "alice", at_ms=5, body=str(seq))
+        for seq in (3, 1, 5, 2, 4)
+    ]
+    replica = heard(list(came))
+    assert [m.seq for m in replica.messages(CHAT)] == [1, 2, 3, 4, 5]
+    assert [m.seq for m in replica.messages(CHAT, before=4, limit=2)] == [2, 3]
+    assert replica.last(CHAT) == 5
+    (line,) = replica.conversations()
+    assert line.last is not None
+    assert line.last.seq == 5
+    replica.apply(Read(CHAT, "bob", (1, 4)))
+    assert replica.unread_seqs(CHAT) == [4, 5]
+
+
 def test_scene_12_marked_from_a_message_on() -> None:
     """Unread again from #8; reading on takes it away again, seq by seq; `read` never shrinks (scene 12)."""
     replica = heard([message(seq) for seq in range(1, 11)])
@@ -254,6 +364,64 @@ def test_messages_are_bounded_and_paged() -> None:
     roomy.history(History(rid=1, conversation=CHAT, messages=(message(1),), recalled=(2, 3), more=False))
     assert [m.seq for m in roomy.messages(CHAT)] == [1, 3]
     assert roomy.unread(CHAT) == 2
+
+
+def test_what_makes_room_is_removed_from_disk_too() -> None:
+    """A message that is not kept any more is noted as removed: recalled later, it must not come back with a
+    restart."""
+    replica = Replica("bob", "phone", messages_max=2)
+    for seq in (1, 2, 3):
+        replica.apply(message(seq))
+    assert replica.removed == [(CHAT, 1)]
+
+
+def test_what_is_gone_is_not_restored() -> None:
+    """Saved messages that are recalled or expired stay away, and are to be removed."""
+    saved = Replica("bob", "phone")
+    for seq in (1, 2, 3):
+        saved.apply(message(seq))
+    saved.apply(events.MessagesExpired(conversation=CHAT, through=1))
+    saved.apply(events.MessageRecalled(conversation=CHAT, seq=2, by="alice"))
+    restored = Replica("bob", "phone")
+    restored.restore(saved.parts(CHAT), [message(seq) for seq in (1, 2, 3)])
+    assert [m.seq for m in restored.messages(CHAT)] == [3]
+    assert restored.removed == [(CHAT, 1), (CHAT, 2)]
+
+
+def test_history_takes_bodies_of_recalled_messages_away() -> None:
+    """What a page of history says to be recalled is no longer shown, though no update has said it."""
+    replica = heard([message(1), message(2)])
+    replica.history(History(rid=1, conversation=CHAT, messages=(message(2),), recalled=(1, 2), more=False))
+    assert [m.seq for m in replica.messages(CHAT)] == [2]
+
+
+def test_while_catching_up_a_conversation_ends_where_its_messages_end() -> None:
+    """Own messages that a later page brings are not taken for unread ones, whatever is told before they come:
+    the head, marks, a recall, an answer to an own send, a page of history (I-1)."""
+    replica = Replica("bob", "phone")
+    first = ConversationPart(
+        conversation=CHAT,
+        kind=ConversationKind.DIRECT,
+        head=5,
+        messages=(message(1),),
+        recalled=(5, 6),
+    )
+    replica.apply(CatchUp(parts=(first,), token="t:1", live=False, full=True))
+    assert replica.unread_seqs(CHAT) == [1]
+    replica.apply(message(7, "bob"))
+    replica.history(History(rid=1, conversation=CHAT, messages=(message(6),), recalled=(), more=True))
+    assert replica.unread_seqs(CHAT) == [1]
+    (saved,) = replica.parts(CHAT)
+    assert saved.head == 7
+    rest = ConversationPart(
+        conversation=CHAT,
+        kind=ConversationKind.DIRECT,
+        head=7,
+        messages=(message(2, "bob"), message(3, "bob"), message(4), message(6), message(7, "bob")),
+    )
+    replica.apply(CatchUp(parts=(rest,), token="t:2", live=True))
+    assert replica.unread_seqs(CHAT) == [1, 4, 6]
+    assert replica.chat(CHAT).head == 7
 
 
 def test_badge_and_list_leave_muted_and_left_conversations_apart() -> None:

@@ -21,8 +21,9 @@ from receipts.client.session import (
     back_off_ms,
 )
 from receipts.core.errors import Code, LocalProtocolError, Refused
-from receipts.core.events import MessageAccepted, MessageRecalled, UnreadMarked
+from receipts.core.events import MessageAccepted, MessageRecalled, SharingChanged, UnreadMarked
 from receipts.core.ids import ConversationKind, MessageId
+from receipts.core.status import Status
 from receipts.wire.codec import encode_update
 from receipts.wire.commands import (
     AckDelivered,
@@ -39,6 +40,7 @@ from receipts.wire.commands import (
     ReadMessages,
     RecallMessage,
     SendMessage,
+    SetMuted,
 )
 from receipts.wire.updates import (
     Accepted,
@@ -53,6 +55,7 @@ from receipts.wire.updates import (
     Read,
     ReadStatistics,
     Rejected,
+    Welcome,
 )
 
 from .device import PREFIX, Device, message, only
@@ -140,6 +143,58 @@ def test_garbage_cuts_the_link_and_what_stood_before_it_counts() -> None:
     assert device.said() == []
     device.lose()
     assert device.session.state is State.OFFLINE
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        Read(CHAT, "mallory", (1, 2), 5, 5),
+        MessageAccepted(CHAT, 2, MessageId(4), "mallory"),
+        Welcome(
+            rid=77,
+            user="bob",
+            device="phone",
+            prefix="other:",
+            full=False,
+            node_time_ms=0,
+            heartbeat_ms=9,
+            number=9,
+        ),
+    ],
+    ids=["read by an outsider", "message by an outsider", "welcome that nobody asked for"],
+)
+def test_what_cannot_be_cuts_the_link_and_leaves_no_trace(update: Any) -> None:
+    """News that no node can have is not taken for anything else: the link goes, the state stays (I-27)."""
+    device = Device()
+    device.live()
+    device.hear(message(1))
+    before, token = device.replica.dump(), device.session.outbox.number
+    device.session.receive_frames([encode_update(update, 9)], 0)
+    assert device.session.broken is not None
+    assert (device.replica.dump(), device.session.outbox.number) == (before, token)
+    assert device.said() == []
+    device.lose()
+    assert device.session.reconnect_at is not None
+
+
+def test_a_welcome_is_the_answer_to_this_login() -> None:
+    """A welcome under another number than the login's is somebody else's: nobody is logged in by it."""
+    device = Device()
+    hello = device.open()
+    welcome = Welcome(
+        rid=hello.rid + 1,
+        user="bob",
+        device="phone",
+        prefix=PREFIX,
+        full=False,
+        node_time_ms=0,
+        heartbeat_ms=9,
+        number=9,
+    )
+    device.session.receive_frames([encode_update(welcome, 1)], 0)
+    assert device.session.broken is not None
+    assert device.state() is State.GREETING
+    assert device.session.welcome is None
 
 
 def test_unknown_frames_are_ignored() -> None:
@@ -370,6 +425,8 @@ def test_reading_counts_here_at_once() -> None:
     device.session.read(CHAT, 2, device.now_ms)
     assert device.session.unread(CHAT) == 0
     assert device.session.badge().messages == 0
+    assert [line.unread for line in device.session.conversations()] == [0]
+    assert device.session.status(CHAT, 2, "bob") is Status.ACKED
     assert device.replica.unread(CHAT) == 2
     device.session.flush(device.now_ms)
     read, ping = device.said()
@@ -421,6 +478,48 @@ def test_what_was_not_on_screen_cannot_be_read() -> None:
     with pytest.raises(LocalProtocolError, match="never on screen"):
         device.session.read_messages(CHAT, [2], None, device.now_ms)
     assert device.session.unread(CHAT) == 1
+
+
+def test_naming_what_is_read_says_only_what_clears_the_mark() -> None:
+    """Read messages are named again only to clear an unread mark; own ones never are."""
+    device = Device()
+    device.live()
+    device.hear(message(1, "bob"), message(2), message(3))
+    device.session.read(CHAT, 3, device.now_ms)
+    device.wait(50)
+    device.session.read_messages(CHAT, [], None, device.now_ms)
+    device.session.read_messages(CHAT, [1, 2, 3], None, device.now_ms)
+    assert device.wait(50) == []
+    device.hear(UnreadMarked(conversation=CHAT, member="bob", version=51, flagged=True))
+    assert device.session.marked_unread(CHAT)
+    device.session.read_messages(CHAT, [1, 2], None, device.now_ms)
+    assert not device.session.marked_unread(CHAT)
+    assert device.wait(50) == [ReadMessages(0, CHAT, (2, 3), None, True, 51)]
+
+
+def test_words_for_a_message_that_is_not_here_are_for_the_node_to_judge() -> None:
+    """A message whose body is not kept here may have asked: the answer goes out."""
+    device = Device()
+    device.live(group_part(message(3, conversation="g", author="olga"), head=3))
+    device.wait(50)
+    device.session.read_messages("g", [2], "seen", device.now_ms)
+    (answer,) = device.wait(50)
+    assert isinstance(answer, ReadMessages)
+    assert (answer.ranges, answer.content) == ((2, 3), "seen")
+    assert device.session.readers("g", 2) == ()
+
+
+def test_marks_say_when_they_are_due() -> None:
+    """The caller is asked to come back when what waits for company is to go out, and not before."""
+    device = Device()
+    device.live()
+    quiet = device.session.wake_at
+    assert quiet is not None
+    device.hear(message(1))
+    assert device.session.wake_at == device.now_ms + 50 < quiet
+    assert device.wait(49) == []
+    assert device.wait(1) == [AckDelivered(0, CHAT, (1, 2))]
+    assert device.session.wake_at == quiet
 
 
 def test_marks_wait_for_the_link_and_merge() -> None:
@@ -536,6 +635,84 @@ def test_refused_for_now_stays_and_merges() -> None:
     assert only(MarkRefused, device.told()) == []
 
 
+def test_an_answer_while_catching_up_counts_nothing_in_between() -> None:
+    """A send that is answered before the pages have come leaves no hole that would count as unread: what
+    stands in it may be own messages from another device (I-1)."""
+    device = Device()
+    device.welcome()
+    one = device.session.send(CHAT, "hi")
+    device.said()
+    device.hear(Accepted(one.rid, CHAT, 8, MessageId(16), 5, 1))
+    assert device.session.unread(CHAT) == 0
+    device.page(live=True)
+    assert device.replica.chat(CHAT).head == 8
+
+
+def test_several_refused_reads_are_told_apart_the_next_time() -> None:
+    """Two reads of a conversation, of which the node takes one at a time, get through one after the other:
+    the one that was taken is not said again."""
+    device = Device()
+    device.live()
+    device.hear(*[message(seq) for seq in range(1, 6)])
+    device.wait(50)
+    device.session.read(CHAT, 2, device.now_ms)
+    device.session.read_messages(CHAT, [4, 5], None, device.now_ms)
+    assert [mark.rid for mark in device.wait(50)] == [0, 0]
+    device.hear(rejected(0, Code.RATE_LIMITED, conversation=CHAT, retry_after_ms=1000))
+    said = device.wait(1000)
+    (first,), (second,) = only(ReadConversation, said), only(ReadMessages, said)
+    assert (first.through, second.ranges) == (2, (4, 6))
+    device.hear(Done(first.rid), rejected(second.rid, Code.RATE_LIMITED, retry_after_ms=1000))
+    assert device.replica.unread_seqs(CHAT) == [3, 4, 5]
+    (second,) = only(ReadMessages, device.wait(1000))
+    assert second.ranges == (4, 6)
+    device.hear(Done(second.rid))
+    assert device.session.flushed
+    assert device.replica.unread_seqs(CHAT) == [3]
+
+
+def test_what_would_make_too_many_gaps_is_told_from_what_would_not() -> None:
+    """A refusal without a number, for the gaps that one receipt of several would make, drops none of them:
+    they are said once more, each with a number, and only the one that is refused again is given up."""
+    device = Device()
+    device.live()
+    device.hear(*[message(seq) for seq in range(1, 6)])
+    device.wait(50)
+    device.session.read(CHAT, 2, device.now_ms)
+    device.session.read_messages(CHAT, [4], None, device.now_ms)
+    device.wait(50)
+    device.hear(rejected(0, Code.TOO_MANY_GAPS, conversation=CHAT))
+    assert device.session.unread_seqs(CHAT) == [3, 5]
+    said = device.wait(1)
+    (first,), (second,) = only(ReadConversation, said), only(ReadMessages, said)
+    device.hear(Done(first.rid), rejected(second.rid, Code.TOO_MANY_GAPS))
+    assert [refused.ranges for refused in only(MarkRefused, device.told())] == [(4, 5)]
+    assert device.replica.unread_seqs(CHAT) == device.session.unread_seqs(CHAT) == [3, 4, 5]
+    device.hear(*[Done(mark.rid) for mark in device.wait(50)])
+    assert device.session.flushed
+
+
+def test_of_a_refused_receipt_what_was_taken_before_is_not_lost() -> None:
+    """A receipt of several ranges that makes too many gaps is said once more range by range: one that the
+    node had taken before is taken again, and only what is refused again is given up."""
+    device = Device()
+    device.live()
+    device.hear(*[message(seq) for seq in range(1, 8)])
+    device.wait(50)
+    device.session.read_messages(CHAT, [1, 3, 5], None, device.now_ms)
+    (whole,) = only(ReadMessages, device.wait(50))
+    assert whole.ranges == (1, 2, 3, 4, 5, 6)
+    device.hear(rejected(0, Code.TOO_MANY_GAPS, conversation=CHAT))
+    device.hear(rejected(0, Code.TOO_MANY_GAPS, conversation=CHAT))  # of the acknowledgement as well
+    said = device.wait(1)
+    pieces = only(ReadMessages, said)
+    assert [piece.ranges for piece in pieces] == [(1, 2), (3, 4), (5, 6)]
+    refused = rejected(pieces[2].rid, Code.TOO_MANY_GAPS)
+    device.hear(*[refused if piece is pieces[2] else Done(piece.rid) for piece in said])
+    assert [told.ranges for told in only(MarkRefused, device.told())] == [(5, 6)]
+    assert device.replica.unread_seqs(CHAT) == [2, 4, 5, 6, 7]
+
+
 def test_acknowledgements_do_not_wait_for_refused_reads() -> None:
     """Delivery is never limited: it goes out while reads are to be patient."""
     device = Device()
@@ -580,6 +757,90 @@ def test_partly_refused_answers() -> None:
     assert device.replica.unread_seqs("g") == [1]
 
 
+def test_wholly_refused_answers_are_dropped_beside_others() -> None:
+    """Answers of which the node takes none read nothing; other words of the same breath are done."""
+    device = Device()
+    asking = tuple(message(seq, "olga", conversation="g", asks=True) for seq in (1, 2))
+    device.live(group_part(*asking, head=2))
+    device.wait(50)
+    device.session.read_messages("g", [1], "ok", device.now_ms)
+    device.session.read_messages("g", [2], "seen", device.now_ms)
+    first, second = only(ReadMessages, device.wait(50))
+    device.hear(rejected(first.rid, Code.EXPIRED, conversation="g", ranges=(1, 2)))
+    assert device.replica.unread_seqs("g") == [1, 2]
+    assert device.session.unread_seqs("g") == [1]
+    device.hear(Done(second.rid))
+    assert device.session.flushed
+    assert device.replica.unread_seqs("g") == [1]
+
+
+def test_named_reads_are_refused_message_by_message() -> None:
+    """A refusal that names messages takes those from every read by name; what is left is confirmed later."""
+    device = Device()
+    device.live(group_part(*[message(seq, conversation="g") for seq in range(1, 6)], head=5))
+    device.wait(50)
+    for seqs in ([1], [2, 3]):
+        device.session.read_messages("g", seqs, None, device.now_ms)
+        device.wait(50)
+    device.hear(rejected(0, Code.NOT_IN_AUDIENCE, conversation="g", ranges=(1, 3)))
+    (refused,) = only(MarkRefused, device.told())
+    assert (refused.code, refused.ranges) == (Code.NOT_IN_AUDIENCE, (1, 3))
+    assert device.session.unread_seqs("g") == [1, 2, 4, 5]
+    device.session.flush(device.now_ms)
+    (ping,) = only(Ping, device.said())
+    device.hear(Pong(ping.rid))
+    assert device.session.flushed
+    assert device.replica.unread_seqs("g") == [1, 2, 4, 5]
+
+
+def test_a_refusal_that_names_no_conversation_means_all_of_them() -> None:
+    """Reads of two conversations, refused together, are reported one by one, each with its own messages."""
+    device = Device()
+    device.live()
+    device.hear(
+        message(1), message(1, "zoe", conversation="bob~zoe"), message(2, "zoe", conversation="bob~zoe")
+    )
+    device.session.read(CHAT, 1, device.now_ms)
+    device.session.read("bob~zoe", 2, device.now_ms)
+    device.wait(50)
+    device.hear(rejected(0, Code.NOT_A_MEMBER))
+    refused = [(news.conversation, news.ranges) for news in only(MarkRefused, device.told())]
+    assert sorted(refused) == [(CHAT, (1, 2)), ("bob~zoe", (1, 3))]
+    assert device.session.badge().messages == 3
+
+
+def test_an_answer_that_comes_twice_is_heard_once() -> None:
+    """What became of a message, taken or refused, changes nothing when it is said again (I-23)."""
+    device = Device()
+    device.live()
+    taken = device.session.send(CHAT, "one")
+    lost = device.session.send(CHAT, "two")
+    device.said()
+    accepted = Accepted(
+        rid=taken.rid, number=taken.number, conversation=CHAT, seq=1, message_id=MessageId(2), at_ms=9
+    )
+    device.hear(accepted, rejected(lost.rid, Code.NOT_A_MEMBER))
+    assert [rid for rid, _ in device.session.take_outcomes()] == [taken.rid, lost.rid]
+    device.told()
+    before = device.replica.dump()
+    device.hear(accepted, rejected(lost.rid, Code.NOT_A_MEMBER))
+    assert device.session.take_outcomes() == []
+    assert device.told() == []
+    assert device.replica.dump() == before
+
+
+def test_who_stops_waiting_lets_only_that_message_go_unattended() -> None:
+    """The refusal of a message that nobody waits for any more is news; of others it is their answer."""
+    device = Device()
+    device.live()
+    first, second = (device.session.send(CHAT, body) for body in ("one", "two"))
+    device.said()
+    device.session.forget(second.rid)
+    device.hear(rejected(first.rid, Code.NOT_A_MEMBER), rejected(second.rid, Code.NOT_A_MEMBER))
+    assert [news.number for news in only(SendRefused, device.told())] == [second.number]
+    assert device.session.outbox.sends == {}
+
+
 def test_beyond_head_is_no_failure() -> None:
     """Said beyond the head (after the node lost messages), what there is, is read; nothing is reported."""
     device = Device()
@@ -611,6 +872,23 @@ def test_questions_are_repeated_and_see_what_was_read() -> None:
     device.session.forget(rid)
     device.lose()
     assert only(ExplainUnread, device.live()) == []
+
+
+def test_answers_are_outcomes_and_change_nothing_by_themselves() -> None:
+    """A question that is done or refused is answered once, under its rid; what it did comes as an update."""
+    device = Device()
+    device.live()
+    before = device.replica.dump()
+    muted = device.session.ask(lambda rid: SetMuted(rid=rid, conversation=CHAT, muted=True))
+    other = device.session.ask(lambda rid: SetMuted(rid=rid, conversation="bob~zoe", muted=True))
+    device.said()
+    refusal = rejected(other, Code.UNKNOWN_CONVERSATION)
+    for _ in range(2):
+        device.hear(Done(muted), refusal)
+    assert device.session.take_outcomes() == [(muted, Done(muted)), (other, refusal)]
+    assert device.replica.dump() == before
+    device.lose()
+    assert only(SetMuted, device.live()) == []
 
 
 def test_password_change_is_not_repeated() -> None:
@@ -753,6 +1031,17 @@ def test_refused_login() -> None:
     assert device.session.state is State.CLOSED
     assert device.session.error is not None
     assert device.session.error.code is Code.UNAUTHORIZED
+
+
+def test_closing_is_for_good_and_can_be_said_again() -> None:
+    """Without a link no timer is needed; once closed none ever is, however often that is said."""
+    device = Device()
+    assert device.session.wake_at is None
+    device.live()
+    device.session.close()
+    device.session.close()
+    assert (device.session.wake_at, device.session.reconnect_at, device.state()) == (None, None, State.CLOSED)
+    assert device.said() == []
 
 
 def test_a_link_is_opened_once() -> None:
@@ -909,6 +1198,30 @@ def test_a_private_read_is_no_proof_of_delivery() -> None:
     device.hear(Pong(ping.rid))
     chat = device.replica.dump()["conversations"][CHAT]
     assert chat["members"]["bob"]["held"] == [1, 2]
+
+
+def test_what_a_read_did_not_acknowledge_is_acknowledged_soon() -> None:
+    """A shared read that the user's own switch kept private, or that was refused, leaves its acknowledgement
+    owed; it goes out by itself."""
+    device = Device()
+    device.live()
+    device.hear(message(1))
+    device.session.read(CHAT, 1, device.now_ms)
+    assert device.wait(50) == [ReadConversation(0, CHAT, 1)]
+    # Decided on another device before the read came to the node.
+    device.hear(SharingChanged(conversation=CHAT, member="bob", version=5, delivered=True, read=False))
+    device.session.flush(device.now_ms)
+    (ping,) = only(Ping, device.said())
+    device.hear(Pong(ping.rid))
+    assert only(AckDelivered, device.wait(50)) == [AckDelivered(0, CHAT, (1, 2))]
+
+    refused = Device()
+    refused.live()
+    refused.hear(message(1))
+    refused.session.read(CHAT, 1, refused.now_ms)
+    refused.wait(50)
+    refused.hear(rejected(0, Code.TOO_MANY_GAPS, conversation=CHAT))
+    assert refused.wait(50) == [AckDelivered(0, CHAT, (1, 2))]
 
 
 def test_saying_read_in_private_holds_nothing() -> None:

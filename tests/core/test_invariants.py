@@ -205,6 +205,43 @@ def test_i_07_no_clock_decides_anything(world: World, offset: int) -> None:
     assert timeless(replica(world.kind, shifted)) == timeless(world.chat)
 
 
+@given(worlds(), st.permutations(range(40)), st.integers(-(10**12), 10**12))
+def test_i_08_the_seq_is_the_only_comparator(world: World, names: list[int], slope: int) -> None:
+    """I-8: with other ids and times (all at one moment, or backwards) every order and count is the same."""
+
+    def renamed(event: Event) -> Any:
+        if not isinstance(event, events.MessageAccepted):
+            return event
+        return evolve(
+            cast(Any, event), message_id=MessageId(1 + names[event.seq % 40]), at_ms=slope * -event.seq
+        )
+
+    other = replica(world.kind, [renamed(event) for event in world.history])
+    for user in people(world.kind):
+        assert other.unread_ranges(user) == world.chat.unread_ranges(user)
+        assert other.visible(user) == world.chat.visible(user)
+        for seq in range(1, world.chat.head + 1):
+            assert other.status(seq, user) is world.chat.status(seq, user)
+            assert other.is_read(seq, user) is world.chat.is_read(seq, user)
+    assert other.dump() == world.chat.dump()
+
+
+def test_i_08_messages_of_one_moment_have_one_order() -> None:
+    """I-8: of messages of one millisecond, ids falling, the one with the higher seq is the newer one."""
+    chat = Conversation.between("alice", "bob")
+    for number in range(1, 4):
+        chat.apply(decide.accept(chat, "alice", message_id=MessageId(20 - 2 * number), at_ms=5))
+    event = decide.read(chat, "bob", through(2), device="phone", at_ms=5, version=1)
+    assert event is not None
+    for events_in_order in ([event], [event, event]):
+        twin = chat.copy()
+        for one in events_in_order:
+            twin.apply(one)
+        assert explain(twin, "bob").seqs == (3,)
+        assert [twin.status(seq, "bob").name for seq in (1, 2, 3)] == ["READ", "READ", "ACKED"]
+        assert decide.mark_unread(twin, "bob", version=2, from_seq=2).ranges == (2, 4)
+
+
 @given(worlds(), st.data())
 def test_i_09_a_recall_takes_exactly_what_was_counted(world: World, data: st.DataObject) -> None:
     """I-9: a recall changes unread by exactly [it was counted], once; with a read it commutes."""
@@ -536,6 +573,21 @@ def test_i_25_a_private_read_is_no_acknowledgement(privately: bool, rule: RollUp
     assert told == ([(1, 2), ()] if rule is RollUp.ANY else [(), (1, 2)])
 
 
+def test_i_25_reading_in_a_group_below_the_line_is_no_acknowledgement_either() -> None:
+    """I-25: what was there when sharing was switched on stays private, so reading it in a group delivers
+    nothing and holds nothing."""
+    chat = Conversation.group("g", ["alice", "bob"])
+    chat.apply(decide.accept(chat, "alice", message_id=MessageId(2)))
+    for version, read in ((1, False), (2, True)):
+        switched = decide.share(chat, "bob", version=version, read=read)
+        assert switched is not None
+        chat.apply(switched)
+    chat.apply(decide.accept(chat, "alice", message_id=MessageId(4)))
+    event = decide.read(chat, "bob", through(2), device="phone", version=3, delivers=True)
+    assert event is not None
+    assert (event.read, event.held, event.delivered) == ((1, 3), (2, 3), (2, 3))
+
+
 @pytest.mark.parametrize("by_switch", [True, False])
 def test_i_25_a_private_answer_is_none(by_switch: bool) -> None:
     """I-25: in a group too, who does not share reads answers nothing, neither then nor after switching on."""
@@ -551,6 +603,20 @@ def test_i_25_a_private_answer_is_none(by_switch: bool) -> None:
         assert world.chat.is_read(1, "bob") is Unknown.SHARING_OFF
         world.step(("send", "alice", "phone", Counts.YES, True))
         assert len(told_to_others(world.step(("answer", "bob", 2, "ok", True)))) == 1
+
+
+def test_i_25_own_messages_of_who_shares_nothing_are_in_no_shared_set() -> None:
+    """I-25: a message tells as little of its author as receipts do: each switch, as it was at its send."""
+    for delivered, read, shared in ((False, True, (False, True)), (True, False, (True, False))):
+        chat = Conversation.between("alice", "bob")
+        switched = decide.share(chat, "alice", version=1, delivered=delivered, read=read)
+        assert switched is not None
+        chat.apply(switched)
+        chat.apply(decide.accept(chat, "alice", message_id=MessageId(2), device="phone"))
+        alice = chat.members["alice"]
+        assert (1 in alice.delivered_shared, 1 in alice.read_shared) == shared
+        assert 1 in alice.read
+        assert chat.unread("alice") == 0
 
 
 # -- I-26 to I-28 -------------------------------------------------------------------------------------------
@@ -685,6 +751,20 @@ def test_i_28_expired_is_not_no(world: World) -> None:
             assert refusal.code is Code.EXPIRED
     with pytest.raises(TypeError):
         bool(world.chat.is_read(head, "alice"))
+
+
+def test_i_28_gone_is_said_to_be_gone() -> None:
+    """I-28: of expired and of recalled messages only that is told; the one after them has answers."""
+    chat = _busy(3)
+    read = decide.read(chat, "bob", through(3), at_ms=7, version=1)
+    assert read is not None
+    chat.apply(read)
+    chat.apply(events.MessagesExpired(conversation=chat.id, through=1))
+    chat.apply(events.MessageRecalled(conversation=chat.id, seq=2, by="alice"))
+    answers = [Unknown.EXPIRED, Unknown.RECALLED, True]
+    assert [chat.is_read(seq, "bob") for seq in (1, 2, 3)] == answers
+    assert [chat.is_delivered(seq, "bob") for seq in (1, 2, 3)] == answers
+    assert [chat.read_at(seq, "bob") for seq in (1, 2, 3)] == [None, None, 7]
 
 
 # -- limits (I-21) ------------------------------------------------------------------------------------------
@@ -857,6 +937,24 @@ def test_marking_unread_never_lowers_a_count() -> None:
         assert explain(chat, "bob").seqs == (8, 9, 10)
 
 
+def test_reading_elsewhere_leaves_a_mark_alone() -> None:
+    """What is read before the marked messages is no news about the mark; a flag is cleared by any read."""
+    chat = _busy(10)
+    chat.apply(decide.mark_unread(chat, "bob", version=1, from_seq=8))
+    assert decide.unmark(chat, "bob", (3, 6), known=1, version=2) is None
+    assert decide.unmark(chat, "bob", (3, 9), known=0, version=2) is None, (
+        "a device that did not know the mark"
+    )
+    cleared = decide.unmark(chat, "bob", (3, 9), known=1, version=2)
+    assert cleared is not None
+    assert cleared.ranges == (9, 11)
+    flagged = _busy(10)
+    flagged.apply(decide.mark_unread(flagged, "bob", version=1))
+    cleared = decide.unmark(flagged, "bob", (3, 6), known=1, version=2)
+    assert cleared is not None
+    assert (cleared.flagged, cleared.ranges) == (False, ())
+
+
 def test_a_mark_ends_with_its_messages() -> None:
     """A conversation marked unread from a message on is not marked any more when that was cleared away."""
     chat = _busy(10)
@@ -879,6 +977,7 @@ def test_a_message_that_nobody_gets_has_no_audience() -> None:
         assert chat.is_read(seq, "bob") is Unknown.NOT_IN_AUDIENCE
         assert chat.is_delivered(seq, "bob") is Unknown.NOT_IN_AUDIENCE
     assert chat.status(1, "mallory") is Status.ACKED
+    assert (chat.unread("mallory"), chat.marked_unread("mallory")) == (0, False)
     assert chat.audience(1, "alice") == ("bob",)
 
 

@@ -151,6 +151,39 @@ def test_an_event_of_another_conversation_leaves_no_trace(world: World, data: st
     assert world.chat.dump() == before
 
 
+def test_what_belongs_elsewhere_is_refused_whole() -> None:
+    """Neither an event nor the state of another conversation gets in, whichever kind the two are (I-11)."""
+    pair, group = Conversation.between("alice", "bob"), Conversation.group(GROUP_ID, ["alice", "bob"])
+    for chat, other in ((pair, group), (group, pair)):
+        before = chat.dump()
+        with pytest.raises(LocalProtocolError, match="does not belong"):
+            chat.apply(events.MessageAccepted(other.id, 1, MessageId(2), "alice"))
+        with pytest.raises(LocalProtocolError, match="cannot be joined"):
+            chat.merge(other)
+        with pytest.raises(LocalProtocolError, match="cannot be joined"):
+            join(chat, other)
+        assert chat.dump() == before
+
+
+def test_two_halves_of_a_story_make_the_whole() -> None:
+    """Of two answers the first one stands in a join too, and times of reading come along from either side."""
+    chat = GROUP_ID
+    asked: Event = events.MessageAccepted(chat, 1, MessageId(2), "alice", asks=True)
+    first: Event = events.GroupReadMarked(chat, 1, "bob", 50, "at once", 7)
+    later: Event = events.GroupReadMarked(chat, 1, "bob", 90, "again", 9)
+    read: Event = events.ReadMarked(chat, "bob", "", (), (2, 3), EMPTY, 70, 8)
+    whole = replica(ConversationKind.GROUP, [asked, first, read])
+    for one, other in (
+        ([asked, first], [later, read]),
+        ([later, read], [asked, first]),
+        ([first], [asked, read]),
+    ):
+        joined = join(replica(ConversationKind.GROUP, one), replica(ConversationKind.GROUP, other))
+        assert joined.dump() == whole.dump()
+        assert (joined.asked[1].readers["bob"].content, joined.read_at(1, "bob")) == ("at once", 50)
+        assert joined.read_at(2, "bob") == 70
+
+
 def test_every_event_type_can_be_applied() -> None:
     """The table of the machine has an entry for each type of the union, and for nothing else."""
     from receipts.core.conversation import _APPLY

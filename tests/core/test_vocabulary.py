@@ -16,6 +16,7 @@ from receipts.core.events import Role
 from receipts.core.ids import ConversationKind, direct, direct_members, is_user_id
 from receipts.core.policy import Features, GroupPolicy, RollUp, allowed, held_by_rule
 from receipts.core.ranges import RangeSet
+from receipts.core.status import Unknown
 
 
 def test_a_role_may_do_what_roles_below_it_may() -> None:
@@ -75,6 +76,13 @@ def test_an_answer_names_its_parts() -> None:
     receipt = Receipt((7, 1000, "ok"))
     assert (receipt.version, receipt.at_ms, receipt.content) == (7, 1000, "ok")
     assert min(receipt, Receipt((6, 2000, "later"))).content == "later"
+
+
+@pytest.mark.parametrize("why", list(Unknown))
+def test_not_known_is_neither_yes_nor_no(why: Unknown) -> None:
+    """Who takes an unknown for a yes or a no is told at once, whichever of the reasons it is (I-28)."""
+    with pytest.raises(TypeError, match=f"{why.value}.*neither yes nor no"):
+        bool(why)
 
 
 def test_a_conversation_shows_what_it_is() -> None:

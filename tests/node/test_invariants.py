@@ -488,3 +488,40 @@ def test_every_command_at_its_extremes(book: Playbook) -> None:
                     if isinstance(one, Rejected):
                         assert one.reason
         book.check_agreement()
+
+
+@pytest.mark.parametrize("end", ["idle", "replaced"])
+def test_i_24_nothing_is_left_out_before_the_last_word(book: Playbook, end: str) -> None:
+    """A session that is closed while a message for it is being written gets the message, then the last word:
+    whoever resumes from the tick of that word would never hear of the message again."""
+    alice, bob = book.log_in("alice", "phone"), book.log_in("bob", "phone")
+    alice.send(AB)
+    bob.told()
+    book.hold = True
+    book.run((alice, alice.message(AB, "late")))
+    if end == "idle":
+        book.sweep(100_000, heard=False)
+    else:
+        book.log_in("bob", "phone", catch_up=False)
+    book.finish()
+    assert [type(update).__name__ for update in bob.told()] == ["MessageAccepted", "Goodbye"]
+
+
+def test_i_09_what_is_recalled_between_two_pages_leaves_no_hole(new_book: NewBook) -> None:
+    """A message that is recalled after the first page of its conversation is a marker in a later one: what is
+    neither message nor marker would count as unread until the next pass."""
+    book = new_book(settings=json.dumps({"limits": {"page_bytes_max": 300}}))
+    book.user("alice", "bob")
+    alice = book.log_in("alice", "phone")
+    for _ in range(12):
+        alice.send(AB, "x" * 40)
+    late = book.log_in("alice", "laptop", catch_up=False)
+    replica = Replica("alice", "laptop")
+    told = late.told()
+    alice.ask(commands.RecallMessage(rid=1, conversation=AB, seq=12))
+    while late.session.state == "behind":
+        page = next(update for update in told if isinstance(update, CatchUp))
+        replica.apply(page)
+        assert replica.unread(AB) == 0
+        told = late.do(commands.AckPage(rid=0, token=page.token))
+    assert replica.chat(AB).recalled.ranges == (12, 13)

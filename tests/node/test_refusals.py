@@ -818,3 +818,33 @@ def test_dissolving(new_book: NewBook) -> None:
     (part,) = back.pages[0].parts
     assert [register.register.value for register in part.registers] == ["deleted"]
     assert [member.user for member in part.members] == ["bob"]
+
+
+def test_all_that_is_refused_is_named(new_book: NewBook) -> None:
+    """One answer names every message that was not taken, own ones and for whatever reason: what it does not
+    name counts as done."""
+    _book, at = group_of(new_book)
+    at["olga"].send("G", asks=True)
+    at["olga"].send("G")
+    at["bob"].send("G")
+    at["olga"].send("G", asks=True)
+    at["olga"].ask(commands.RemoveMembers(rid=1, conversation="G", users=("bob",)))
+    at["olga"].send("G", asks=True)
+    at["olga"].ask(commands.AddMembers(rid=1, conversation="G", users=("bob",)))
+    at["olga"].send("G", asks=True)
+    at["bob"].told()
+    (mixed,) = at["bob"].do(commands.ReadMessages(6, "G", (2, 7), "ok"))
+    assert (mixed.code, mixed.ranges) == (Code.OWN_MESSAGE, (2, 4, 5, 6))
+    (mixed,) = at["bob"].do(commands.ReadMessages(7, "G", (2, 3, 4, 7), "ok"))
+    assert (mixed.code, mixed.ranges) == (Code.NOT_ASKED, (2, 3, 5, 6))
+
+
+def test_what_has_to_be_loaded_is_counted_once(new_book: NewBook) -> None:
+    """A group of users who are not in memory costs one call, though its command is run again for each of
+    them."""
+    book = new_book(settings=json.dumps({"limits": {"changes_burst": 1, "changes_per_second": 0}}))
+    book.user("olga", "adam", "bob")
+    book.evict()
+    olga = book.log_in("olga", "phone")
+    made = olga.ask(commands.CreateGroup(rid=1, conversation="H", name="x", members=("adam", "bob")))
+    assert made == Done(1)

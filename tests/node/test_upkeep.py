@@ -18,6 +18,7 @@ from receipts.node.commands import (
     AddUser,
     ConfigureApp,
     ExplainFor,
+    LinkLost,
     ListAllConversations,
     ListUsers,
     MakeGroup,
@@ -219,12 +220,37 @@ def test_what_was_told_live_is_not_summed_up(new_book: NewBook) -> None:
     assert olga.told() == []
     olga.lose()
     stopped = book.log_in("olga", "phone", catch_up=False)
-    stopped.session.state = "behind"  # its pages are not acknowledged yet
+    stopped.session.state, stopped.session.pushed = "behind", False  # its pages are not acknowledged yet
     bob.ask(commands.ReadMessages(1, "G", (2, 3)))
     assert not any(isinstance(update, updates.GroupRead) for update in stopped.told())
     stopped.lose()
     (summary,) = book.log_in("olga", "phone").told()
     assert summary.counts == (("G", 2, 1),)
+
+
+def test_what_is_answered_in_the_tick_of_leaving_is_summed_up(new_book: NewBook) -> None:
+    """An answer in the very tick in which the asker's last session ends is told by the next summary."""
+    book, olga, bob = asking_group(new_book)
+    bob.ask(commands.ReadMessages(1, "G", (1, 2)))
+    assert olga.told()
+    book.run((bob, commands.ReadMessages(0, "G", (2, 3))), (olga, LinkLost()))
+    (summary,) = book.log_in("olga", "phone").told()
+    assert summary.counts == (("G", 2, 1),)
+
+
+def test_an_answer_that_expires_in_its_own_tick_is_told_to_nobody(new_book: NewBook) -> None:
+    """When an answer and the end of its time meet in one tick, the asker hears of the end alone."""
+    book, olga, bob = asking_group(new_book)
+    book.evict()
+    book.hold_loads = True
+    book.now_ms += 3 * DAY_MS
+    book.run((bob, commands.ReadMessages(0, "G", (1, 2))))
+    book.sweep()
+    while book.loads[0].method == "conversation":  # both wait for the group, the answer came first
+        book.loads.rotate(-1)
+    book.load()
+    assert [type(update) for update in olga.told()] == [GroupReceiptsExpired]
+    assert book.chat("G").asked == {}
 
 
 def test_long_statistics_come_in_parts(new_book: NewBook, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,10 @@ class Agreement(RuleBasedStateMachine):
     def mark(self, name: str, user: str, seq: int, private: bool) -> None:
         self.writer.mark(name, user, (seq, seq + 2), private=private)
 
+    @rule(name=names, user=users, device=st.sampled_from(["tv", "car"]), through=st.integers(0, 9))
+    def tell(self, name: str, user: str, device: str, through: int) -> None:
+        self.writer.tell(name, user, device, through)
+
     @rule(name=names, user=users, seq=st.integers(0, 9))
     def clear(self, name: str, user: str, seq: int) -> None:
         if (name, user) in self.writer.periods:

@@ -7,10 +7,13 @@ import pytest
 from receipts.core.errors import LocalProtocolError
 from receipts.storage.base import (
     RECENT,
+    SCANNED_MAX,
     Batch,
     InstallRow,
     MetaRow,
+    Owed,
     Sent,
+    Start,
     Store,
     StoreLocked,
     UserRows,
@@ -278,6 +281,27 @@ def test_conversations_of_a_user_by_key(store: Store, writer: Writer) -> None:
 # -- messages -------------------------------------------------------------------------------------------
 
 
+def test_groups_of_an_app_in_stretches(store: Store, writer: Writer) -> None:
+    """Groups come by id, of one app, without conversations of two; a full stretch says where it ended."""
+    other = Writer(store, app="other")
+    other.conversation("of-another-app", "a")
+    other.commit()
+    writer.meta = other.meta
+    writer._begin()
+    assert store.groups(APP, "") == ([], "")
+    names = [f"g{number:04}" for number in range(SCANNED_MAX // 2)]
+    for number, name in enumerate(names):
+        writer.conversation(name, "a")
+        writer.conversation(f"a~u{number}", "a", f"u{number}")
+    writer.conversation("z", "a")
+    writer.commit()
+    found, end = store.groups(APP, "")
+    assert end == names[-1]
+    assert [row.conversation for row in found] == names
+    rest, end = store.groups(APP, end)
+    assert ([row.conversation for row in rest], end) == (["z"], "")
+
+
 @pytest.mark.parametrize("body", ["", "text", "ünïcödé \N{GRINNING FACE}", b"", b"\x00\xff", "x" * 300_000])
 def test_body_keeps_its_type(store: Store, writer: Writer, body: str | bytes) -> None:
     """Text comes back as text, bytes as bytes, of any length."""
@@ -534,7 +558,7 @@ def test_expired_receipts_are_gone(store: Store, writer: Writer) -> None:
     assert [ask.seq for ask in found.asks] == [3]
     assert [receipt.seq for receipt in found.receipts] == [3]
     assert len(store.history(key, (1, 9), 9)) == 3
-    assert store.statistics(APP, "a", 0) == [(GROUP, 3, 1)]
+    assert store.statistics(APP, "a", 0) == [(GROUP, 3, 1, 6)]
     assert store.next_due_receipt(0) == asks[2].expires_ms
 
 
@@ -546,12 +570,12 @@ def test_statistics(store: Store, writer: Writer) -> None:
     writer.answer(asks[0], "b")
     writer.answer(asks[2], "a")
     first = writer.commit()
-    assert store.statistics(APP, "a", before) == [(GROUP, 1, 1)]
+    assert store.statistics(APP, "a", before) == [(GROUP, 1, 1, 2)]
     writer.answer(asks[0], "c")
     writer.commit()
-    assert store.statistics(APP, "a", first) == [(GROUP, 1, 2)]
+    assert store.statistics(APP, "a", first) == [(GROUP, 1, 2, 2)]
     assert store.statistics(APP, "a", writer.meta.tick) == []
-    assert store.statistics(APP, "b", before) == [(GROUP, 3, 1)]
+    assert store.statistics(APP, "b", before) == [(GROUP, 3, 1, 6)]
     assert store.statistics("other", "a", 0) == []
 
 
@@ -637,3 +661,119 @@ def test_expiry_touches_one_conversation(store: Store, writer: Writer) -> None:
     found = store.conversation(APP, "h")
     assert found is not None
     assert (found.head, len(found.asks), len(found.recent)) == (1, 1, 1)
+
+
+# -- devices that keep nothing themselves ---------------------------------------------------------------
+
+DIRECT = "a~b"
+
+
+def owed(
+    store: Store, device: str = "tv", *, start: Start = Start.KNOWN, since: int = 0, known_tick: int = 10**6
+) -> tuple[list[int], Owed]:
+    """Messages and receipts that wait for a device of a's in the one conversation that there is."""
+    page = store.resume(
+        APP,
+        "a",
+        since=since,
+        cursor="",
+        bytes_max=10**6,
+        snapshot_messages=1,
+        device=device,
+        start=start,
+        known_tick=known_tick,
+    )
+    (item,) = page.items
+    assert item.owed is not None
+    return [row.seq for row in item.messages], item.owed
+
+
+def test_queues_and_what_was_told(store: Store, writer: Writer) -> None:
+    """Both are found by their device, and whether the user has others of its kind."""
+    writer.conversation(DIRECT, "a", "b")
+    assert store.queue(APP, "a", "tv") == (None, False)
+    queue, told = writer.tell(DIRECT, "a", "tv", 3)
+    writer.commit()
+    assert store.queue(APP, "a", "tv") == (queue, False)
+    assert store.queue(APP, "a", "car") == (None, True)
+    assert store.queue(APP, "b", "tv") == (None, False)
+    key = writer.keys[DIRECT]
+    assert store.told(key, "a", "tv") == told
+    assert store.told(key, "a", "car") is None
+    later, again = writer.tell(DIRECT, "a", "tv", 4)
+    writer.commit()
+    assert store.queue(APP, "a", "tv") == (later, False)
+    assert store.told(key, "a", "tv") == again
+
+
+def test_messages_are_found_by_their_ids(store: Store, writer: Writer) -> None:
+    """In their conversation alone; 0 for an id in between, of another conversation, or of nothing."""
+    key = writer.conversation(DIRECT, "a", "b")
+    other = writer.conversation("g", "a")
+    rows = [writer.send(DIRECT, "a") for _ in range(9)]
+    apart = writer.send("g", "a")
+    rows.append(writer.send(DIRECT, "b"))
+    writer.commit()
+    assert [store.seq_of(key, row.message_id) for row in rows] == list(range(1, 11))
+    assert store.seq_of(other, apart.message_id) == 1
+    for unknown in (0, 1, rows[3].message_id + 1, apart.message_id, rows[-1].message_id + 2):
+        assert store.seq_of(key, unknown) == 0
+    writer.batch.expired_messages.append((key, 4))
+    writer.commit()
+    assert [store.seq_of(key, row.message_id) for row in rows[2:6]] == [0, 0, 5, 6]
+
+
+def test_a_known_device_is_owed_what_it_does_not_hold(store: Store, writer: Writer) -> None:
+    """Messages that it has not, and what was read or delivered and not told, with the own messages."""
+    writer.conversation(DIRECT, "a", "b")
+    for author in "aababa":
+        writer.send(DIRECT, author)
+    writer.mark(DIRECT, "b", (1, 5))
+    writer.hold(DIRECT, "a", "tv", (1, 3))
+    writer.tell(DIRECT, "a", "tv", 1)
+    writer.commit()
+    messages, found = owed(store)
+    assert messages == [3, 4, 5, 6]
+    assert (found.peer, found.read, found.delivered) == ("b", (2, 5), ())
+    assert [row.seq for row in found.own] == [2, 4]
+    assert not found.all_read
+    assert found.seen_through == 0
+    writer.mark(DIRECT, "b", (1, 7))
+    writer.mark(DIRECT, "a", (1, 7))
+    writer.commit()
+    found = owed(store)[1]
+    assert found.all_read
+    assert found.seen_through == 5
+
+
+def test_a_new_device_is_owed_what_no_other_has(store: Store, writer: Writer) -> None:
+    """The first of its kind gets no receipts from before it."""
+    writer.conversation(DIRECT, "a", "b")
+    for author in "abbba":
+        writer.send(DIRECT, author)
+    writer.hold(DIRECT, "a", "tv", (2, 3))
+    writer.mark(DIRECT, "b", (1, 2))
+    writer.tell(DIRECT, "a", "tv", 0)
+    writer.commit()
+    messages, found = owed(store, "car", start=Start.ANOTHER)
+    assert messages == [1, 3, 4, 5]
+    assert found.read == (1, 2)
+    messages, found = owed(store, "car", start=Start.FIRST)
+    assert (found.read, found.delivered, found.settled) == ((), (), (1, 2))
+    messages, found = owed(store, "car", start=Start.FIRST, known_tick=0)
+    assert messages == [1, 2, 3, 4, 5]
+    assert (found.read, found.settled) == ((1, 2), ())
+
+
+def test_a_device_is_told_what_was_recalled_of_what_it_holds(store: Store, writer: Writer) -> None:
+    """And of nothing else."""
+    key = writer.conversation(DIRECT, "a", "b")
+    for _ in range(3):
+        writer.send(DIRECT, "b")
+    writer.hold(DIRECT, "a", "tv", (1, 2))
+    since = writer.commit()
+    for seq in (1, 3):
+        writer.batch.recalls.append((key, seq, writer.tick, "b", 5))
+    writer.commit()
+    found = owed(store, since=since)[1]
+    assert [(row.seq, row.recalled_by) for row in found.recalled] == [(1, "b")]

@@ -369,7 +369,8 @@ def test_growing_conversation_does_not_keep_a_pass_from_ending(store: Store, wri
 
 
 def test_page_goes_on_after_a_change_of_what_may_be_read(store: Store, writer: Writer) -> None:
-    """Messages cleared or expired between two pages are skipped, and the pass ends as it should."""
+    """Messages cleared or expired between two pages are skipped, which is said in their place, and the pass
+    ends as it should."""
     key = writer.conversation("g", "a")
     writer.conversation("h", "a")
     for name in ("g", "h"):
@@ -383,7 +384,14 @@ def test_page_goes_on_after_a_change_of_what_may_be_read(store: Store, writer: W
     writer.row("g", expired_through=10)
     writer.commit()
     rest = store.resume(APP, "a", since=0, cursor=first.cursor, bytes_max=10**6, snapshot_messages=9)
-    assert [item.row.conversation for item in rest.items] == ["h"]
+    assert [(item.row.conversation, bool(item.messages)) for item in rest.items] == [
+        ("g", False),
+        ("h", True),
+    ]
+    assert (rest.items[0].row.expired_through, load_member(rest.items[0].members[0]).cleared_through) == (
+        10,
+        6,
+    )
     assert rest.cursor == ""
 
 

@@ -551,7 +551,7 @@ def test_migrations_run_in_order(directory: Path, monkeypatch: pytest.MonkeyPatc
     db = sqlite3.connect(directory / DATABASE_NAME)
     assert db.execute("SELECT colour FROM users").fetchall() == [("reddish",)]
     assert db.execute("PRAGMA user_version").fetchone() == (len(steps),)
-    assert [version for (version,) in db.execute("SELECT version FROM migrations")] == [1, 2, 3]
+    assert [version for (version,) in db.execute("SELECT version FROM migrations")] == [1, 2, 3, 4]
     db.close()
 
 

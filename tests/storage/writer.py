@@ -12,7 +12,7 @@ from typing import Any
 from receipts.core.events import Body
 from receipts.core.ids import ConversationId, DeviceId, Seq, UserId
 from receipts.core.member import Advance, Member, Period, Sharing
-from receipts.core.ranges import Ranges
+from receipts.core.ranges import Ranges, RangeSet, through
 from receipts.storage.base import (
     AppRow,
     AskRow,
@@ -26,11 +26,14 @@ from receipts.storage.base import (
     MemberRow,
     MessageRow,
     MetaRow,
+    QueueRow,
     ResumePage,
+    Start,
     Store,
+    ToldRow,
     UserRow,
 )
-from receipts.storage.codec import pack_advances, pack_marks, pack_member, pack_registers
+from receipts.storage.codec import pack_advances, pack_marks, pack_member, pack_registers, pack_told
 
 APP = "default"
 START_MS = 1_700_000_000_000
@@ -164,6 +167,25 @@ class Writer:
         self.batch.marks.append(row)
         return row
 
+    def hold(self, name: ConversationId, user: UserId, device: DeviceId, held: Ranges) -> MarkRow:
+        """A device says what it holds."""
+        member = Member()
+        member.held(device).update(held)
+        row = MarkRow(self.keys[name], user, self.tick, pack_marks(member, 0), b"")
+        self.batch.marks.append(row)
+        return row
+
+    def tell(
+        self, name: ConversationId, user: UserId, device: DeviceId, last: Seq
+    ) -> tuple[QueueRow, ToldRow]:
+        """A device that keeps nothing itself has been told something."""
+        read = RangeSet(through(last))
+        queue = QueueRow(self.app, user, device, str(self.tick), Start.KNOWN, self.now_ms)
+        told = ToldRow(self.keys[name], user, device, pack_told(read, read, last, last))
+        self.batch.queues.append(queue)
+        self.batch.told.append(told)
+        return queue, told
+
     def send(
         self, name: ConversationId, author: UserId, body: Body = "hello", *, install: int = 0, **fields: Any
     ) -> MessageRow:
@@ -270,6 +292,8 @@ def every_answer(store: Store, writer: Writer) -> Iterator[tuple[str, Any]]:
     yield "users after b", store.users(app, "b", 1)
     yield "all", store.all_conversations(0, 100)
     yield "all, a page", store.all_conversations(2, 1)
+    yield "groups", store.groups(app, "")
+    yield "groups after g", store.groups(app, "g")
     ticks = sorted({-1, 0, writer.tick // 2, writer.tick - 2, writer.tick - 1})
     for user in "abcd":
         yield f"user {user}", store.user(app, user)
@@ -283,10 +307,28 @@ def every_answer(store: Store, writer: Writer) -> Iterator[tuple[str, Any]]:
             for size in (300, 100_000):
                 found = pages(store, user, tick, bytes_max=size, snapshot_messages=3, app=app)
                 yield f"resume {user} {tick} {size}", found
+            for start in Start:
+                queued = store.resume(
+                    app,
+                    user,
+                    since=max(tick, 0),
+                    cursor="",
+                    bytes_max=400,
+                    snapshot_messages=3,
+                    device="tv",
+                    start=start,
+                )
+                yield f"resume {user} tv {tick} {start}", queued
+        for device in ("tv", "car"):
+            yield f"queue {user} {device}", store.queue(app, user, device)
     for name, key in writer.keys.items():
         head = writer.heads[name]
         yield f"conversation {name}", store.conversation(app, name)
         yield f"messages {name}", store.messages(key, [*range(head + 2, 0, -1), 1])
+        for message_id in range(writer.meta.message_id + 3):
+            yield f"seq of {message_id} in {name}", store.seq_of(key, message_id)
+        for user in "ab":
+            yield f"told {name} {user}", store.told(key, user, "tv")
         for tick in range(-1, writer.tick + 1):
             yield f"head at {name} {tick}", store.head_at(key, tick)
         for limit in (0, 1, 2, 100):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from collections.abc import Callable
 
 import anyio
@@ -166,6 +167,31 @@ def test_fragments_make_one_frame(payload: bytes, cuts: list[int]) -> None:
     assert client.ready
 
 
+@pytest.mark.parametrize("payload", [b"", b"xy"])
+def test_fragments_cost_what_they_hold(payload: bytes) -> None:
+    """However many fragments a message comes in, empty ones without end too, they take their bytes alone."""
+    client, server = websocket_pair()
+    server.feed(WebsocketFrame(Opcode.BINARY, b"begin", fin=False).serialize(mask=True), [])
+    fragment = WebsocketFrame(Opcode.CONT, payload, fin=False).serialize(mask=True)
+    server.feed(fragment, [])
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            server.feed(fragment, [])
+        before, _ = tracemalloc.get_traced_memory()
+        if not payload:
+            server.feed(fragment * 10_000, [])
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert before < 4096
+    assert after - before < 1024
+    frames: list[Frame] = []
+    server.feed(WebsocketFrame(Opcode.CONT, b"end").serialize(mask=True), frames)
+    assert frames == [b"begin" + payload * 101 + b"end"]
+    assert client.ready
+
+
 def test_fragments_over_the_limit() -> None:
     """Fragments count together: the size told is that of all that came and the one that is too much."""
     _client, server = websocket_pair()
@@ -175,6 +201,35 @@ def test_fragments_over_the_limit() -> None:
         server.feed(first + second, [])
     assert (info.value.size, info.value.limit) == (400, LIMIT)
     assert server.goodbye()[2:4] == struct.pack(">H", 1009)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10_000])
+def test_two_requests_at_once(chunk: int) -> None:
+    """What stands behind a plain request is not taken for frames: the first is answered, and that is all."""
+    request = b"GET /health HTTP/1.1\r\nHost: host\r\n\r\n"
+    server = WebsocketServer(LIMIT, health=lambda: "well")
+    with pytest.raises(anyio.EndOfStream):
+        feed_in_chunks(server, request * 2, [chunk])
+    assert server.over
+    assert server.take_reply().endswith(b"\r\n\r\nwell")
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10_000])
+def test_frames_behind_the_handshake(chunk: int) -> None:
+    """A client that does not wait for the answer is heard, and answered in order, the handshake first."""
+    client, server = WebsocketClient("ws://host/", LIMIT), WebsocketServer(LIMIT)
+    eager = client.take_reply() + WebsocketFrame(Opcode.PING, b"?").serialize(mask=True)
+    eager += client.encode([b"one", "two"]) + WebsocketFrame(Opcode.CLOSE, b"").serialize(mask=True)
+    frames: list[Frame] = []
+    with pytest.raises(anyio.EndOfStream):  # noqa: PT012  (any chunk may tell)
+        for start in range(0, len(eager), chunk):
+            server.feed(eager[start : start + chunk], frames)
+    assert frames == [b"one", "two"]
+    heard = server.take_reply()
+    assert heard.startswith(b"HTTP/1.1 101 ")
+    client.feed(heard[: heard.index(b"\r\n\r\n") + 4], [])
+    assert client.ready
+    assert heard[heard.index(b"\r\n\r\n") + 4 :] == b"\x8a\x01?\x88\x00"
 
 
 def test_closing_handshake() -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import stat
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import pytest
+from websockets.frames import Frame, Opcode
 
 import transports
 from transports.base import FramingError, Link
+from transports.framing import WebsocketClient
 
 
 async def echo(link: Link) -> None:
@@ -54,6 +58,35 @@ async def test_nobody_answers(url: str, socket_path: Path) -> None:
     with pytest.raises(expected):
         async with transports.connect(target):
             pass
+
+
+@pytest.mark.anyio
+async def test_a_memory_listener_that_ends_refuses() -> None:
+    """While handlers of a cancelled listener are still at work, whoever connects is refused."""
+    url = "memory://ending"
+    entered, leaving, done = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def slow(link: Link) -> None:
+        entered.set()
+        try:
+            await link.receive()
+        finally:
+            leaving.set()
+            with anyio.CancelScope(shield=True):
+                await done.wait()
+
+    listener = await transports.listen(url)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, slow)
+        async with transports.connect(url):
+            await entered.wait()
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await leaving.wait()
+                with pytest.raises(ConnectionRefusedError):
+                    async with transports.connect(url):
+                        pass
+                done.set()
 
 
 @pytest.mark.anyio
@@ -235,6 +268,63 @@ async def test_garbage_on_the_wire() -> None:
             assert await link.receive() == ["well"]
         tasks.cancel_scope.cancel()
     assert isinstance(ends[0], FramingError)
+
+
+@pytest.mark.anyio
+async def test_requests_at_once_end_nothing_but_themselves() -> None:
+    """A peer that asks for the health twice in one breath gets one answer; the listener goes on."""
+    listener = await transports.listen("ws://127.0.0.1:0", health=lambda: "well")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, echo)
+        port = int(listener.url.rpartition(":")[2])
+        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            await stream.send(b"GET /health HTTP/1.1\r\nHost: host\r\n\r\n" * 2)
+            came = b"".join([part async for part in stream])
+            assert came.count(b"HTTP/1.1 200 OK") == 1
+            assert came.endswith(b"well")
+        async with transports.connect(listener.url) as link:
+            link.send(["well"])
+            assert await link.receive() == ["well"]
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_pings_without_end_end_the_link() -> None:
+    """A peer that pings and takes no answer is cut before its answers fill memory, and nobody else is."""
+    listener = await transports.listen("ws://127.0.0.1:0")
+    ends: list[Exception] = []
+    ended = anyio.Event()
+
+    async def watch(link: Link) -> None:
+        try:
+            await echo(link)
+        except anyio.BrokenResourceError as end:
+            ends.append(end)
+            ended.set()
+
+    async def ping_on(stream: anyio.abc.ByteStream) -> None:
+        pings = Frame(Opcode.PING, b"x" * 125).serialize(mask=True) * 1000
+        while True:
+            await stream.send(pings)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, watch)
+        port = int(listener.url.rpartition(":")[2])
+        async with transports.connect(listener.url) as link:
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                codec = WebsocketClient(listener.url)
+                await stream.send(codec.take_reply())
+                while not codec.ready:
+                    codec.feed(await stream.receive(), [])
+                narrow = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+                narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                with pytest.raises(anyio.BrokenResourceError):
+                    await ping_on(stream)
+                await ended.wait()
+            link.send(["well"])
+            assert await link.receive() == ["well"]
+        tasks.cancel_scope.cancel()
+    assert "takes none" in str(ends[0])
 
 
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "ws://127.0.0.1:0", "memory://plain"])

@@ -1,8 +1,9 @@
 """Garbage for the native codec: whatever comes in, only `BadCommand` and `DecodeError` come out.
 
-`python -m tests.wire.fuzz --inputs 1000000 --seed 7` is the long run; the suite runs a slice. Inputs are
-noise, and valid frames of every type with bytes, characters or elements of them changed. What is decoded all
-the same has to be writable again, and to be read as the same.
+`python -m tests.wire.fuzz --inputs 5000000` is the long run, of this and of the framing
+(`tests.transports.fuzz`); the suite runs a slice. Inputs are noise, valid frames of every type with bytes,
+characters or elements of them changed, and frames made to cost memory. What is decoded all the same has to be
+writable again, and to be read as the same. docs/fuzzing.md says what came of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -27,12 +29,18 @@ from receipts.wire.codec import (
     encode_command,
     encode_update,
 )
+from receipts.wire.limits import FRAME_BYTES_MAX
 from receipts.wire.table import COMMANDS, UPDATES
+from tests.memory_watch import looked_at, peak_mib, wall
 from tests.wire.strategies import commands_of, updates_of
 
 __all__ = ["corpus", "judge", "main", "mutated", "run"]
 
 _FRAMES_PER_TYPE = 12
+_HEAVY_ONE_IN = 2000
+_LOOK_EVERY = 500
+_WALL_MIB = 512
+_INPUTS_PER_REPORT = 250_000
 _SPICE: tuple[Any, ...] = (
     None,
     True,
@@ -88,6 +96,8 @@ def corpus() -> list[Frame]:
 
 def mutated(frames: list[Frame], chance: random.Random) -> Frame:
     """One input: noise, or a valid frame with something changed."""
+    if chance.randrange(_HEAVY_ONE_IN) == 0:
+        return _heavy(chance)
     pick = chance.randrange(10)
     if pick == 0:
         return chance.randbytes(chance.randrange(40))
@@ -97,6 +107,28 @@ def mutated(frames: list[Frame], chance: random.Random) -> Frame:
     if pick < 6:
         return _other_structure(frame, chance)
     return _other_bytes(frame, chance) if isinstance(frame, bytes) else _other_text(frame, chance)
+
+
+def _heavy(chance: random.Random) -> Frame:
+    """A frame, up to the largest, of one small thing over and over: what it says is more than what it is."""
+    size: int = 2 ** chance.randrange(4, FRAME_BYTES_MAX.bit_length())
+    if chance.random() < 0.3:
+        thing = chance.choice(("[", '{"a":', "[[],", "{},", '"\\u00e9",', "9", "-", " ", "é"))
+        return chance.choice(("", "[", '{"type":"Ping","rid":')) + thing * (size // len(thing.encode()))
+    promised = 2 ** chance.randrange(1, 32) - chance.randrange(2)
+    items: tuple[Any, ...] = ([], {}, [[]], {"a": 1}, 1.5, -999, "ab", b"ab")
+    unit: bytes = chance.choice(
+        (
+            msgpack.Packer().pack_array_header(promised),
+            msgpack.Packer().pack_map_header(promised),
+            b"\xdb" + promised.to_bytes(4, "big"),
+            *map(msgpack.packb, items),
+        )
+    )
+    times = size // len(unit)
+    code = chance.choice((b"", b"\x02\x07", b"\x4a\x07"))
+    start = msgpack.Packer().pack_array_header(times + len(code)) if chance.random() < 0.7 else b""
+    return bytes(start + code + unit * times)
 
 
 def _other_bytes(frame: bytes, chance: random.Random) -> bytes:
@@ -182,17 +214,46 @@ def run(inputs: int, seed: int) -> Counter[str]:
     """Judge so many inputs; how many of them were what."""
     chance = random.Random(seed)
     frames = corpus()
-    return Counter(judge(mutated(frames, chance)) for _ in range(inputs))
+    outcomes: Counter[str] = Counter()
+    for number in range(inputs):
+        frame = mutated(frames, chance)
+        if number % _LOOK_EVERY and len(frame) < FRAME_BYTES_MAX // 64:
+            outcomes[judge(frame)] += 1
+        else:
+            size = len(frame) if isinstance(frame, bytes) else len(frame.encode(errors="surrogatepass"))
+            outcomes[looked_at(lambda frame=frame: judge(frame), size)] += 1  # type: ignore[misc]
+    return outcomes
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--inputs", type=int, default=100_000)
+    from tests.transports import fuzz as framing
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--inputs", type=int, default=100_000, help="of the codec, and as many of the framing"
+    )
     parser.add_argument("--seed", type=int, default=time.time_ns())
+    parser.add_argument("--only", choices=["codec", "framing"])
     options = parser.parse_args()
-    print(f"seed {options.seed}")
-    for outcome, times in run(options.inputs, options.seed).most_common():
+    wall(_WALL_MIB)
+    subjects = {"codec": run, "framing": framing.run}
+    for name in [options.only] if options.only else subjects:
+        _report(name, subjects[name], options.inputs, options.seed)
+
+
+def _report(name: str, judged: Callable[[int, int], Counter[str]], inputs: int, seed: int) -> None:
+    """Run in parts, each from a seed of its own, so that what is found is found again soon."""
+    outcomes: Counter[str] = Counter()
+    began, before = time.process_time(), peak_mib()
+    for start in range(0, inputs, _INPUTS_PER_REPORT):
+        some = min(_INPUTS_PER_REPORT, inputs - start)
+        print(f"{name}: from {start}, {some} inputs of seed {seed + start}", flush=True)
+        outcomes += judged(some, seed + start)
+    took = time.process_time() - began
+    print(f"{name}: {inputs} inputs in {took:.0f} s of CPU, {inputs / took:.0f} a second")
+    print(f"{name}: memory at most {peak_mib():.0f} MiB, {before:.0f} MiB before")
+    for outcome, times in outcomes.most_common():
         print(f"{times:>10}  {outcome}")
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+
+import msgpack
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from receipts.core.errors import DecodeError
-from receipts.wire.codec import decode_command, decode_update
+from receipts.wire.codec import decode_command, decode_update, encode_command, encode_update
+from receipts.wire.commands import SendMessage
+from receipts.wire.limits import FRAME_BYTES_MAX, ITEMS_MAX, STRANGER_ITEMS_MAX
+from receipts.wire.updates import Read
 from tests.wire.fuzz import judge, run
 
 
@@ -47,3 +54,30 @@ def test_a_header_that_promises_too_much_is_refused(read: object) -> None:
     ):
         with pytest.raises(DecodeError):
             read(frame)
+
+
+@pytest.mark.parametrize("read", [decode_command, decode_update])
+@pytest.mark.parametrize("promised", [15, 16, 120, 500, STRANGER_ITEMS_MAX, ITEMS_MAX])
+@pytest.mark.parametrize("levels", [20, 42, 170, 171, 1000, 1024, 300_000])
+def test_what_headers_promise_is_not_believed(
+    read: Callable[[bytes], object], promised: int, levels: int
+) -> None:
+    """P-11: arrays within arrays, each with room for many, take little more memory than the frame."""
+    header = msgpack.Packer().pack_array_header(promised)
+    frame = (header * levels)[: FRAME_BYTES_MAX - 3]
+    tracemalloc.start()
+    try:
+        with pytest.raises(DecodeError):
+            read(frame)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(frame) + 1024 * 1024
+
+
+def test_a_long_frame_whose_elements_are_there_is_read() -> None:
+    """P-11: the largest arrays that are allowed are read, whatever bytes the frame has in it."""
+    told = Read("alice~bob", "alice", tuple(range(1, ITEMS_MAX + 1)), 5, 6)
+    assert decode_update(encode_update(told, 7)) == (7, told)
+    sent = SendMessage(1, "alice~bob", b"\xdc\xdd" * 1000, 2)
+    assert decode_command(encode_command(sent)) == sent
