@@ -23,6 +23,21 @@ MAY_IMPORT = {
     "receipts.storage": {"receipts.core", "receipts.wire", "receipts.storage"},
     "receipts.node": {"receipts.core", "receipts.wire", "receipts.storage", "receipts.node"},
     "receipts.client": {"receipts.core", "receipts.wire", "receipts.client"},
+    "receipts.simulation": {
+        "receipts.core",
+        "receipts.wire",
+        "receipts.storage",
+        "receipts.node",
+        "receipts.client",
+        "receipts.simulation",
+    },
+    "receipts.easemob": {
+        "receipts.core",
+        "receipts.wire",
+        "receipts.storage",
+        "receipts.node",
+        "receipts.easemob",
+    },
     "receipts.app": {"receipts", "transports"},
     "transports": {"transports"},
 }
@@ -31,6 +46,13 @@ MAY_IMPORT = {
 ALSO = {
     "receipts.node.runner": {"transports"},
     "receipts.client.connection": {"transports"},
+    "receipts.simulation.live": {"transports"},
+    "receipts.simulation.live_people": {"transports"},
+    "receipts.simulation.live_stage": {"transports"},
+    "receipts.simulation.pytest_plugin": {"transports"},
+    "receipts.easemob.http_hypercorn": {"transports"},
+    "receipts.easemob.http_serve": {"transports"},
+    "receipts.easemob.http_uvicorn": {"transports"},
 }
 """The async edges, which meet the wire."""
 
@@ -39,6 +61,8 @@ PURE = [
     "receipts.wire",
     "receipts.node",
     "receipts.client",
+    "receipts.simulation",
+    "receipts.easemob",
     "transports.framing",
     "receipts.storage.codec",
 ]
@@ -48,6 +72,16 @@ NOT_PURE = {
     "receipts.node.passwords",
     "receipts.client.connection",
     "receipts.client.disk",
+    "receipts.easemob.http_calls",
+    "receipts.easemob.http_groups",
+    "receipts.easemob.http_hypercorn",
+    "receipts.easemob.http_serve",
+    "receipts.easemob.http_uvicorn",
+    "receipts.simulation.chance",
+    "receipts.simulation.live",
+    "receipts.simulation.live_people",
+    "receipts.simulation.live_stage",
+    "receipts.simulation.pytest_plugin",
 }
 IMPURE_MODULES = {
     "anyio",

@@ -34,6 +34,9 @@ _SERVE: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "data": (str, "the path of a directory"),
     "tcp": (list, 'a list of addresses, such as ["127.0.0.1:4000"]'),
     "ws": (list, 'a list of addresses, such as ["127.0.0.1:4001/chat"]'),
+    "easemob": (list, 'a list of addresses, such as ["127.0.0.1:4002"]'),
+    "app_key": (list, 'a list of app keys, such as ["org#app"]'),
+    "open_registration": (bool, "true or false"),
     "tls_cert": (str, "the path of a PEM file"),
     "tls_key": (str, "the path of a PEM file"),
     "metrics": (str, "an address, such as 127.0.0.1:9400"),
@@ -80,7 +83,7 @@ def load_config(path: Path) -> Config:
     source.check_names(("serve",), serve, _SERVE)
     for name, content in serve.items():
         kind, meaning = _SERVE[name]
-        fits = isinstance(content, kind) and not isinstance(content, bool)
+        fits = isinstance(content, kind) and (kind is bool or not isinstance(content, bool))
         if not fits or (kind is list and not all(isinstance(item, str) for item in content)):
             raise source.complaint(("serve",), name, f"serve.{name} has to be {meaning}, not {content!r}")
     apps = source.table(("apps",), found.get("apps", {}))

@@ -51,6 +51,9 @@ DEFAULT_TCP = "127.0.0.1:4000"
 DEFAULT_WS = "127.0.0.1:4001"
 LOOPS = ("uvloop", "asyncio", "trio")
 LOG_FORMATS = ("text", "json")
+INTERRUPTED = 130
+FAULTS = ("none", "some", "many", "cruel")
+SIMULATED_EVENTS = 2000
 TOKEN_DAYS = 30.0
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -98,11 +101,13 @@ def run(arguments: list[str] | None = None) -> int:
     """
     try:
         status = program(arguments, prog_name="receipts", standalone_mode=False)
+        if status == INTERRUPTED:
+            return _complain("interrupted", INTERRUPTED)  # newer versions of typer catch it themselves
         return status if isinstance(status, int) else 0
     except _USAGE_ERROR as error:
         return _complain(error.format_message(), 2, hint=_help_of(error))
     except (typer.Abort, KeyboardInterrupt):
-        return _complain("interrupted", 130)
+        return _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; there is nobody to tell
         return 1
@@ -220,6 +225,26 @@ def _serve(
             envvar="RECEIPTS_WS", metavar="HOST:PORT[/path]", help=f"Listen for websockets [{DEFAULT_WS}]."
         ),
     ] = None,
+    easemob: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="RECEIPTS_EASEMOB",
+            metavar="HOST:PORT",
+            help="Serve Easemob's Web SDK [off].",
+        ),
+    ] = None,
+    app_key: Annotated[
+        list[str] | None,
+        typer.Option(envvar="RECEIPTS_APP_KEY", metavar="ORG#APP", help="For this app of it; may repeat."),
+    ] = None,
+    open_registration: Annotated[
+        bool | None,
+        typer.Option(
+            "--open-registration",
+            envvar="RECEIPTS_OPEN_REGISTRATION",
+            help="Let users of these apps register themselves [off].",
+        ),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option(envvar="RECEIPTS_TLS_CERT", metavar="FILE", help="PEM; tcp becomes tls, ws wss."),
@@ -258,6 +283,8 @@ def _serve(
 
     `receipts serve --data ./data`
 
+    `receipts serve --data ./data --easemob 127.0.0.1:4002 --app-key 'org#app' --open-registration`
+
     `receipts serve --data /var/lib/receipts --tcp 0.0.0.0:4000 --ws 0.0.0.0:443/chat --tls-cert cert.pem
     --tls-key key.pem --metrics 127.0.0.1:9400`
     """
@@ -270,6 +297,9 @@ def _serve(
     given = {
         "tcp": tcp or None,
         "ws": ws or None,
+        "easemob": easemob or None,
+        "app_key": app_key or None,
+        "open_registration": open_registration,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "metrics": metrics,
@@ -285,7 +315,7 @@ def _serve(
 
 
 def _serving(data: Path, chosen: dict[str, Any], known: Config) -> Serving:
-    from .serve import Serving, public_url, tls_context
+    from .serve import Serving, check_app_keys, public_url, tls_context
 
     certificate, key = chosen.get("tls_cert"), chosen.get("tls_key")
     if (certificate is None) != (key is None):
@@ -297,6 +327,8 @@ def _serving(data: Path, chosen: dict[str, Any], known: Config) -> Serving:
     if not tcp and not ws:
         tcp, ws = [DEFAULT_TCP], [DEFAULT_WS]
     addresses = [*(("tcp", address) for address in tcp or ()), *(("ws", address) for address in ws or ())]
+    easemob, app_keys = tuple(chosen.get("easemob") or ()), tuple(chosen.get("app_key") or ())
+    check_app_keys(easemob, app_keys)
     heartbeat = float(chosen.get("heartbeat", 30))
     if not 0.1 <= heartbeat <= 3600:
         raise Complaint(f"--heartbeat {heartbeat:g} is not between 0.1 and 3600 seconds", status=2)
@@ -307,6 +339,9 @@ def _serving(data: Path, chosen: dict[str, Any], known: Config) -> Serving:
         ssl_context=context,
         metrics=chosen.get("metrics"),
         heartbeat_ms=round(heartbeat * 1000),
+        easemob=tuple(public_url("http", address, secure=context is not None) for address in easemob),
+        app_keys=app_keys,
+        open_registration=bool(chosen.get("open_registration")),
     )
 
 
@@ -659,6 +694,16 @@ def _demo(
             metavar="FILE", help="Play in an app with these settings (see `app set`): what is missing?"
         ),
     ] = None,
+    easemob: Annotated[
+        bool, typer.Option("--easemob", help="Serve a page instead, on which the vendor's Web SDK chats.")
+    ] = False,
+    page: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="With --easemob: where the page is; port 0 means any.")
+    ] = "127.0.0.1:0",
+    sdk: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --easemob: the SDK's file, instead of installing it by npm."),
+    ] = None,
     loop: Annotated[str | None, typer.Option(metavar="|".join(LOOPS), help="Event loop.")] = None,
 ) -> None:
     """Play every behaviour once, live: two users with several devices, a group, TCP and websocket at once.
@@ -671,11 +716,92 @@ def _demo(
     `receipts demo`
 
     `receipts demo --serve` keeps the node, to be tried with `receipts chat`
+
+    `receipts demo --easemob` is a page with two panes on the Easemob Web SDK
     """
     from .config import load_settings
-    from .demo import demo
     from .serve import default_loop
+
+    if easemob:
+        try:
+            from .easemob_demo import easemob_demo
+        except ModuleNotFoundError as error:
+            raise Complaint(
+                f"--easemob needs {error.name}: install it with `pip install 'message-receipts[easemob]'`"
+            ) from None
+
+        run_loop(partial(easemob_demo, address=page, sdk=sdk), _one_of("loop", loop or default_loop(), LOOPS))
+        return
+    from .demo import demo
 
     played = partial(demo, keep=keep, settings=load_settings(settings) if settings is not None else "{}")
     if run_loop(played, _one_of("loop", loop or default_loop(), LOOPS)):
+        raise typer.Exit(1)
+
+
+# -- worlds
+
+
+@program.command("simulate")
+def _simulate(
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="One seed [a fresh one].")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="A..B", help="Many seeds, both inclusive.")] = None,
+    events: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Commands, delivered frames, crashes and faults, a seed.")
+    ] = SIMULATED_EVENTS,
+    faults: Annotated[str, typer.Option(metavar="|".join(FAULTS), help="What goes wrong.")] = "some",
+    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes.")] = 1,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Page of a failure [receipts-seed-N.html]; its trace goes beside."),
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Do the steps of a trace instead of drawing some.")
+    ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Go through all seeds, whatever fails.")
+    ] = False,
+    shrink_seconds: Annotated[
+        float, typer.Option(min=0.0, metavar="S", help="How long to look for a shorter trace of a failure.")
+    ] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Put the machine, the node and the client to the test in simulated worlds.
+
+    One seed is one world: users with several devices, links that break, disks that lose what was not synced,
+    clocks that are wrong, crashes anywhere. After every step all that must hold is checked; in the end
+    everything is mended, and all must agree. Exit code 1 when something did not hold: then a short trace and
+    a page with a diagram are written.
+
+    **Examples**
+
+    `receipts simulate`
+
+    `receipts simulate --seeds 1..200 --events 2000 --faults cruel --jobs 2`
+
+    `receipts simulate --replay receipts-seed-7.trace --report again.html`
+    """
+    from .simulate import Simulating, fresh_seed, play_again, seeds_of, simulate
+
+    if replay is not None:
+        if seed is not None or seeds is not None:
+            raise Complaint("a trace has no seed: leave --seed and --seeds out, or --replay", status=2)
+        held = play_again(replay, report=report, as_json=as_json)
+    else:
+        if seed is not None and seeds is not None:
+            raise Complaint("--seed and --seeds exclude each other", status=2)
+        wanted = fresh_seed() if seed is None else seed
+        held = simulate(
+            Simulating(
+                seeds=seeds_of(seeds) if seeds is not None else range(wanted, wanted + 1),
+                events=events,
+                faults=_one_of("faults", faults, FAULTS),
+                jobs=jobs,
+                keep_going=keep_going,
+                report=report,
+                shrink_seconds=shrink_seconds,
+                as_json=as_json,
+            )
+        )
+    if not held:
         raise typer.Exit(1)

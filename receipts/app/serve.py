@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import signal
 import ssl
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -16,13 +17,14 @@ import structlog
 
 from receipts.node.runner import Node
 from receipts.storage.sqlite import SQLiteStore
+from receipts.wire.limits import APP_CHARACTERS_MAX
 from transports.sockets import parse
 
 from .complaints import Complaint, system_reason
 from .metrics import Figures, LoopWatch, serve_metrics
 from .operate import socket_url
 
-__all__ = ["Serving", "default_loop", "public_url", "serve", "tls_context"]
+__all__ = ["Serving", "cannot_listen", "check_app_keys", "default_loop", "public_url", "serve", "tls_context"]
 
 log = structlog.stdlib.get_logger("receipts.app")
 
@@ -40,6 +42,11 @@ class Serving:
     metrics: str | None = None
     """HOST:PORT of the page for Prometheus."""
     heartbeat_ms: int = 30_000
+    easemob: tuple[str, ...] = ()
+    """Where the vendor's Web SDK is served: `http:` or `https:` URLs."""
+    app_keys: tuple[str, ...] = ()
+    """For which of its apps."""
+    open_registration: bool = False
 
 
 def default_loop() -> str:
@@ -55,26 +62,43 @@ def public_url(scheme: str, address: str, *, secure: bool) -> str:
     """The URL for an address of the command line.
 
     Args:
-        scheme: `tcp` or `ws`.
+        scheme: `tcp`, `ws` or `http`.
         address: HOST:PORT, for `ws` with an optional path.
         secure: Whether to speak TLS.
 
     Raises:
         Complaint: That is no address.
     """
-    name = {"tcp": "tls", "ws": "wss"}[scheme] if secure else scheme
+    name = {"tcp": "tls", "ws": "wss", "http": "https"}[scheme] if secure else scheme
     host, _, path = address.partition("/")
     try:
-        if "://" in address or (path and scheme == "tcp"):
+        if "://" in address or (path and scheme != "ws"):
             raise ValueError
         url = f"{name}://{address}"
         parse(url)
     except ValueError:
         form = "HOST:PORT/path" if scheme == "ws" else "HOST:PORT"
+        flag = "easemob" if scheme == "http" else scheme
         raise Complaint(
-            f"--{scheme} {address!r} is not {form}, such as 127.0.0.1:4000 or [::1]:4000", status=2
+            f"--{flag} {address!r} is not {form}, such as 127.0.0.1:4000 or [::1]:4000", status=2
         ) from None
-    return url if scheme == "tcp" or path else f"{name}://{host}/"
+    return url if scheme != "ws" or path else f"{name}://{host}/"
+
+
+def check_app_keys(easemob: Sequence[str], app_keys: Sequence[str]) -> None:
+    """Whether apps are named for the vendor's Web SDK, if it is to be served.
+
+    Raises:
+        Complaint: One goes without the other, or one is no app key.
+    """
+    if bool(easemob) != bool(app_keys):
+        raise Complaint("--easemob and --app-key go together", status=2)
+    for key in app_keys:
+        if _APP_KEY.fullmatch(key) is None or len(key) > APP_CHARACTERS_MAX:
+            raise Complaint(f"--app-key {key!r} is not ORG#APP, such as 'org#app'", status=2)
+
+
+_APP_KEY = re.compile(r"[A-Za-z0-9_.-]+#[A-Za-z0-9_.-]+")
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -100,7 +124,7 @@ async def serve(serving: Serving) -> None:
     """Run until a signal comes; a second one ends the process at once.
 
     When everything listens, a line for each URL goes to stdout: `listening tcp://127.0.0.1:4000`, and for
-    the metrics `metrics http://127.0.0.1:9400/metrics`.
+    the metrics `metrics http://127.0.0.1:9400/metrics`; where the vendor's Web SDK is served `easemob http://…`.
 
     Raises:
         Complaint: An address cannot be taken.
@@ -137,6 +161,8 @@ async def _serve_until(serving: Serving, stopping: anyio.Event) -> None:
     async with node.running(), anyio.create_task_group() as tasks:
         urls = [await _listen(node, url, serving.ssl_context) for url in serving.urls]
         lines = [f"listening {url}" for url in urls]
+        urls += (vendor := await _listen_easemob(node, serving))
+        lines += [f"easemob {url}" for url in vendor]
         await node.listen_operator(socket_url(serving.data))
         if figures is not None and serving.metrics is not None:
             watch = LoopWatch()
@@ -148,11 +174,42 @@ async def _serve_until(serving: Serving, stopping: anyio.Event) -> None:
         tasks.cancel_scope.cancel()
 
 
+async def _listen_easemob(node: Node, serving: Serving) -> list[str]:
+    if not serving.easemob:
+        return []
+    try:
+        from .easemob import listen_easemob
+    except ModuleNotFoundError as error:
+        raise Complaint(
+            f"--easemob needs {error.name}: install it with `pip install 'message-receipts[easemob]'`"
+        ) from None
+    found = []
+    for url in serving.easemob:
+        try:
+            found.append(
+                await listen_easemob(
+                    node,
+                    url,
+                    app_keys=serving.app_keys,
+                    open_registration=serving.open_registration,
+                    ssl_context=serving.ssl_context,
+                )
+            )
+        except OSError as error:
+            raise cannot_listen(url, error) from None
+    return found
+
+
 async def _listen(node: Node, url: str, ssl_context: ssl.SSLContext | None) -> str:
     options = {"ssl_context": ssl_context} if url.startswith(("tls:", "wss:")) else {}
     try:
         return await node.listen(url, **options)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise Complaint(f"{url} is in use by another program: stop it, or choose another port") from None
-        raise Complaint(f"{url} cannot be listened at: {system_reason(error)}") from None
+        raise cannot_listen(url, error) from None
+
+
+def cannot_listen(url: str, error: OSError) -> Complaint:
+    """What to say when an address cannot be taken."""
+    if error.errno == errno.EADDRINUSE:
+        return Complaint(f"{url} is in use by another program: stop it, or choose another port")
+    return Complaint(f"{url} cannot be listened at: {system_reason(error)}")

@@ -1,4 +1,4 @@
-"""All benchmarks, or those that are named: `python -m tests.bench node idle group restart machine storage`.
+"""All benchmarks, or those that are named, such as `python -m tests.bench node easemob`.
 
 Nothing is asserted: the verdict beside a figure is for people. On a machine that does other things meanwhile,
 CPU per round stands, latencies and stalls do not.
@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from . import node
 from .report import Row, show
 
-OF_THE_NODE = ("node", "idle", "group", "restart")
+OF_THE_NODE = ("node", "idle", "group", "restart", "easemob")
 BESIDE = ("machine", "storage")
 """With tables of their own."""
 
@@ -34,6 +34,8 @@ def _rows(
         yield node.group(seconds)
     if "restart" in parts:
         yield node.restart()
+    if "easemob" in parts:
+        yield from node.vendor(seconds)
 
 
 def main() -> None:

@@ -16,13 +16,14 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import psutil
 
 from receipts.core.ids import direct
 
+from .easemob import VendorDevice, VendorReceiver, VendorSender
 from .load_checks import Asker, End, Reader, Receiver, Sender, Wrong
 from .load_device import Device
 from .server import GROUP, group_members, user_name
@@ -32,32 +33,36 @@ __all__ = ["SCENARIOS", "Load", "main", "play"]
 LIGHT_PER_SECOND = 500
 WARM_UP_SECONDS = 1.0
 IDLE_LINKS = (1000, 5000)
+VENDOR_IDLE_LINKS = (500, 2000)
 LEFT_UNREAD = 2
 """Messages at the end that nobody reads, so that the last counts are not all 0."""
 PATIENCE_SECONDS = 60.0
 LOGINS_AT_ONCE = 100
 
 
+AnyDevice: TypeAlias = Device | VendorDevice
+
+
 class Load:
     """One run: its devices, its window, and what went wrong.
 
     Args:
-        url: Of the node, `tcp://` or `ws://`.
+        url: Of the node: `tcp://`, `ws://`, or `easemob://` for the vendor's dialect.
         pid: Of the node, whose CPU time is measured.
     """
 
     def __init__(self, url: str, pid: int) -> None:
         parts = urlsplit(url)
         self._address = parts.hostname or "", parts.port or 0
-        self._websocket = parts.scheme == "ws"
+        self._scheme = parts.scheme
         self._process = psutil.Process(pid)
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.devices: list[Device] = []
+        self.devices: list[AnyDevice] = []
         self.again = False
         """Whether a round that is finished begins another one."""
         self.latencies: list[float] = []
         """Of the rounds that were finished, in seconds."""
-        self._unsettled: set[Device] = set()
+        self._unsettled: set[AnyDevice] = set()
         self._settled: asyncio.Future[None] | None = None
 
     # -- what devices call
@@ -67,7 +72,7 @@ class Load:
         if not self._failed.done():
             self._failed.set_exception(error)
 
-    def heard(self, device: Device) -> None:
+    def heard(self, device: AnyDevice) -> None:
         """Count what is finished, begin what is due."""
         end = device.end
         if not isinstance(end, Sender | Asker):
@@ -77,7 +82,7 @@ class Load:
             now = time.perf_counter()
             self.latencies += [now - began for began in finished]
             if self.again:
-                device.say([end.send(now) for _ in finished])
+                device.begin(now, len(finished))
         if self._settled is not None and end.settled:
             self._unsettled.discard(device)
             if not self._unsettled and not self._settled.done():
@@ -106,16 +111,28 @@ class Load:
         """Let the load run."""
         await self.until(asyncio.sleep(seconds), seconds + PATIENCE_SECONDS)
 
-    async def log_in(self, ends: Sequence[End]) -> list[Device]:
+    def pair(self, alice: str, bob: str) -> tuple[Sender, Receiver]:
+        """The two ends of a conversation."""
+        chat = direct(alice, bob)
+        if self._scheme == "easemob":
+            return VendorSender(alice, bob, chat), VendorReceiver(bob, alice, chat)
+        return Sender(alice, bob, chat), Receiver(bob, alice, chat)
+
+    def _device(self, end: End) -> AnyDevice:
+        if self._scheme == "easemob":
+            return VendorDevice(self, end, self._address)
+        return Device(self, end, websocket=self._scheme == "ws")
+
+    async def log_in(self, ends: Sequence[End]) -> list[AnyDevice]:
         """A device for each, logged in."""
-        made = [Device(self, end, websocket=self._websocket) for end in ends]
+        made = [self._device(end) for end in ends]
         self.devices += made
         for start in range(0, len(made), LOGINS_AT_ONCE):
             some = made[start : start + LOGINS_AT_ONCE]
             await self.until(asyncio.gather(*map(self._connect, some)))
         return made
 
-    async def _connect(self, device: Device) -> None:
+    async def _connect(self, device: AnyDevice) -> None:
         host, port = self._address
         await asyncio.get_running_loop().create_connection(lambda: device, host, port)
         await device.live
@@ -179,19 +196,18 @@ class Load:
 # -- scenarios
 
 
-async def _pairs(load: Load, count: int) -> tuple[list[Device], list[Receiver]]:
+async def _pairs(load: Load, count: int) -> tuple[list[AnyDevice], list[Receiver]]:
     senders: list[Sender] = []
     receivers: list[Receiver] = []
     for number in range(count):
-        alice, bob = user_name(2 * number), user_name(2 * number + 1)
-        chat = direct(alice, bob)
-        senders.append(Sender(alice, bob, chat))
-        receivers.append(Receiver(bob, alice, chat))
+        sender, receiver = load.pair(user_name(2 * number), user_name(2 * number + 1))
+        senders.append(sender)
+        receivers.append(receiver)
     await load.log_in(receivers)
     return await load.log_in(senders), receivers
 
 
-async def _finish(load: Load, senders: Sequence[Device], receivers: Sequence[Receiver]) -> None:
+async def _finish(load: Load, senders: Sequence[AnyDevice], receivers: Sequence[Receiver]) -> None:
     """Come to rest, leave something unread, and compare all counts."""
     await load.settle()
     for receiver in receivers:
@@ -199,7 +215,7 @@ async def _finish(load: Load, senders: Sequence[Device], receivers: Sequence[Rec
     for device in senders:
         assert isinstance(device.end, Sender)
         device.end.left = LEFT_UNREAD
-        device.say([device.end.send(0.0) for _ in range(LEFT_UNREAD)])
+        device.begin(0.0, LEFT_UNREAD)
     await load.settle()
     await load.check_counts()
 
@@ -210,8 +226,7 @@ async def closed_loop(load: Load, seconds: float, *, pairs: int, outstanding: in
     load.again = True
     now = time.perf_counter()
     for device in senders:
-        assert isinstance(device.end, Sender)
-        device.say([device.end.send(now) for _ in range(outstanding)])
+        device.begin(now, outstanding)
     await load.pass_time(min(WARM_UP_SECONDS, seconds))
     found = await load.window(seconds)
     await _finish(load, senders, receivers)
@@ -228,9 +243,7 @@ async def open_loop(load: Load, seconds: float, *, pairs: int, per_second: int) 
 
     def begin() -> None:
         nonlocal number, timer
-        device = senders[number % pairs]
-        assert isinstance(device.end, Sender)
-        device.say([device.end.send(time.perf_counter())])
+        senders[number % pairs].begin(time.perf_counter())
         number += 1
         timer = loop.call_at(began + number / per_second, begin)
 
@@ -249,10 +262,11 @@ async def group(load: Load, seconds: float) -> dict[str, Any]:
     await load.log_in([Reader(name, names[0], GROUP) for name in names[1:]])
     (device,) = await load.log_in([asker])
     load.again = True
-    device.say([asker.send(time.perf_counter())])
+    device.begin(time.perf_counter())
     await load.pass_time(min(WARM_UP_SECONDS, seconds))
     found = await load.window(seconds)
     await load.settle()
+    assert isinstance(device, Device)
     device.say([asker.send(0.0, asks=False) for _ in range(LEFT_UNREAD)])
     await load.settle()
     await load.check_counts()
@@ -263,15 +277,15 @@ class _Idler(Reader):
     """A user to whom nothing happens."""
 
 
-async def idle(load: Load, seconds: float) -> dict[str, Any]:
-    """Links that are logged in and silent."""
+async def idle(load: Load, seconds: float, sizes_of: tuple[int, int] = IDLE_LINKS) -> dict[str, Any]:
+    """Links that are logged in and silent: first some, then more."""
     sizes = []
-    for links in IDLE_LINKS:
+    for links in sizes_of:
         known = len(load.devices)
         await load.log_in([_Idler(user_name(number), "", "") for number in range(known, links)])
         await load.pass_time(min(seconds, 1.0))
         sizes.append(load.memory_kib())
-    return {"kib_per_link": (sizes[1] - sizes[0]) / (IDLE_LINKS[1] - IDLE_LINKS[0]), "rss_kib": sizes[1]}
+    return {"kib_per_link": (sizes[1] - sizes[0]) / (sizes_of[1] - sizes_of[0]), "rss_kib": sizes[1]}
 
 
 async def one_login(load: Load, seconds: float) -> dict[str, Any]:
@@ -288,6 +302,7 @@ SCENARIOS: dict[str, Scenario] = {
     "light": lambda load, seconds: open_loop(load, seconds, pairs=100, per_second=LIGHT_PER_SECOND),
     "group": group,
     "idle": idle,
+    "vendor_idle": lambda load, seconds: idle(load, seconds, VENDOR_IDLE_LINKS),
     "login": one_login,
 }
 """What can be played, by name."""

@@ -17,10 +17,10 @@ from receipts.wire import VERSION, commands
 from receipts.wire.codec import decode_update, encode_command
 from receipts.wire.updates import CatchUp, Welcome
 
-from .load_checks import End, Wrong, judge_count
+from .load_checks import Asker, End, Sender, Wrong, judge_count
 from .server import SECRET
 
-__all__ = ["Device", "Owner"]
+__all__ = ["FAR_MS", "Device", "Owner", "split_websocket", "upgrade", "wrap_websocket"]
 
 FAR_MS = 4_000_000_000_000
 _QUESTIONS = 1 << 40
@@ -31,7 +31,7 @@ _LENGTH = struct.Struct(">I")
 class Owner(Protocol):
     """Who runs devices."""
 
-    def heard(self, device: Device) -> None:
+    def heard(self, device: Any) -> None:
         """After each turn in which the device was told something."""
 
     def fail(self, error: BaseException) -> None:
@@ -47,8 +47,8 @@ class Device(asyncio.Protocol):
         self._rest = b""
         self._shaken = not websocket
         self._split: Callable[[bytes], tuple[list[bytes], bytes]]
-        self._split = _split_websocket if websocket else _split_prefixed
-        self._wrap: Callable[[Any], bytes] = _wrap_websocket if websocket else _wrap_prefixed
+        self._split = split_websocket if websocket else _split_prefixed
+        self._wrap: Callable[[Any], bytes] = wrap_websocket if websocket else _wrap_prefixed
         self._transport: Any = None
         self._live = False
         self._leaving = False
@@ -64,7 +64,7 @@ class Device(asyncio.Protocol):
         if self._shaken:
             self._hello()
         else:
-            self._transport.write(_UPGRADE)
+            self._transport.write(upgrade("/"))
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -141,6 +141,12 @@ class Device(asyncio.Protocol):
 
     # -- what goes
 
+    def begin(self, now: float, count: int = 1) -> None:
+        """So many more rounds, in one write."""
+        end = self.end
+        assert isinstance(end, Sender | Asker)
+        self.say([end.send(now) for _ in range(count)])
+
     def say(self, said: Iterable[commands.Command]) -> None:
         """One write for all these commands."""
         wrap = self._wrap
@@ -186,13 +192,17 @@ def _wrap_prefixed(frame: bytes) -> bytes:
 
 # RFC 6455, section 5.2. A client masks; with a mask of zeros the payload stays as it is.
 _MASK = bytes(4)
-_UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + base64.b64encode(bytes(16)) + b"\r\n\r\n"
-)
 
 
-def _split_websocket(data: bytes) -> tuple[list[bytes], bytes]:
+def upgrade(path: str) -> bytes:
+    """What asks for a websocket."""
+    return (
+        b"GET " + path.encode() + b" HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + base64.b64encode(bytes(16)) + b"\r\n\r\n"
+    )
+
+
+def split_websocket(data: bytes) -> tuple[list[bytes], bytes]:
     """As `_split_prefixed`, of whole binary messages."""
     frames = []
     start, size = 0, len(data)
@@ -213,7 +223,8 @@ def _split_websocket(data: bytes) -> tuple[list[bytes], bytes]:
     return frames, data[start:]
 
 
-def _wrap_websocket(frame: bytes) -> bytes:
+def wrap_websocket(frame: bytes) -> bytes:
+    """One frame as a binary message."""
     size = len(frame)
     if size < 126:
         return bytes((0x82, 0x80 | size)) + _MASK + frame

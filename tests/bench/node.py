@@ -33,10 +33,11 @@ from . import server
 from .load import SCENARIOS, play
 from .report import Row
 
-__all__ = ["LOOPS", "Served", "fill", "group", "idle", "measure", "restart", "rounds", "serving"]
+__all__ = ["LOOPS", "Served", "fill", "group", "idle", "measure", "restart", "rounds", "serving", "vendor"]
 
 ROUND_BUDGET_US = {"saturated": 60.0, "w1": 120.0}
 WEBSOCKET_FACTOR = 2.0
+VENDOR_FACTOR = 3.0
 IDLE_BUDGET_KIB = 10.0
 GROUP_BUDGET_MS = 6.0
 RESTART_BUDGET_S = 1.0
@@ -50,6 +51,7 @@ WHAT = {
     "light": "light: 500 rounds/s, open loop",
     "group": "group of 200, all read",
     "idle": "idle links, 1,000 to 5,000",
+    "vendor_idle": "idle links, 500 to 2,000",
 }
 
 
@@ -111,8 +113,9 @@ def measure(scenario: str, scheme: str, loop: str, seconds: float, *more: str) -
     """One scenario against a fresh node; the generator's figures, and `stall_ms` of the server."""
     with tempfile.TemporaryDirectory(prefix="bench-") as place:
         directory = Path(place) / "data"
-        server.seed(directory)
-        with serving(directory, f"{scheme}://127.0.0.1:0", loop, *more) as served:
+        url = f"{scheme}://127.0.0.1:0"
+        server.seed(directory, server.app_of(url))
+        with serving(directory, url, loop, *more) as served:
             found = generate(scenario, served.url, served.pid, seconds)
     if "begin" in found:
         window = range(int(found["begin"] * 10) + 1, int(found["end"] * 10))
@@ -154,6 +157,20 @@ def idle(loop: str = "uvloop") -> Row:
     found = measure("idle", "tcp", loop, 1.0)
     notes = f"{found['rss_kib'] / 1024:.0f} MiB with 5,000"
     return Row(f"tcp, {loop}", WHAT["idle"], found["kib_per_link"], "KiB/link", IDLE_BUDGET_KIB, notes)
+
+
+def vendor(seconds: float, loop: str = "uvloop") -> Iterator[Row]:
+    """Rounds through the vendor's dialect beside the native websocket's of the same run, and its idle
+    links."""
+    for scenario in ("saturated", "w1"):
+        native = measure(scenario, "ws", loop, seconds)["cpu_us"]
+        found = measure(scenario, "easemob", loop, seconds)
+        notes = f"{found['cpu_us'] / native:.1f} × ws's {native:.0f} µs; {_notes(found)}"
+        budget = VENDOR_FACTOR * native
+        yield Row(f"easemob, {loop}", WHAT[scenario], found["cpu_us"], "µs CPU/round", budget, notes)
+    found = measure("vendor_idle", "easemob", loop, 1.0)
+    notes = f"{found['rss_kib'] / 1024:.0f} MiB with 2,000"
+    yield Row(f"easemob, {loop}", WHAT["vendor_idle"], found["kib_per_link"], "KiB/link", None, notes)
 
 
 def group(seconds: float, loop: str = "uvloop") -> Row:

@@ -28,9 +28,11 @@ from receipts.storage import base as rows
 from receipts.storage.codec import pack_member, pack_registers
 from receipts.storage.sqlite import SQLiteStore
 
-__all__ = ["GROUP", "SECRET", "USERS", "group_members", "main", "seed", "user_name"]
+__all__ = ["APP_KEY", "GROUP", "SECRET", "USERS", "app_of", "group_members", "main", "seed", "user_name"]
 
 SECRET = b"a secret that everybody may know"
+APP_KEY = "bench#app"
+"""The app of users on the vendor's dialect; `default` is that of all others."""
 USERS = 5000
 GROUP = "everybody"
 GROUP_MEMBERS = 200
@@ -65,7 +67,12 @@ def group_members() -> list[str]:
     return [user_name(USERS + number) for number in range(GROUP_MEMBERS)]
 
 
-def seed(directory: Path) -> rows.MetaRow:
+def app_of(url: str) -> str:
+    """The app for users who come by this URL."""
+    return APP_KEY if url.startswith("easemob:") else "default"
+
+
+def seed(directory: Path, app: str = "default") -> rows.MetaRow:
     """Create a store with accounts and one group; what is there already stays as it is."""
     store = SQLiteStore(directory)
     meta = store.open(now_ms=NOW_MS, life="bench", secret=SECRET)
@@ -75,26 +82,24 @@ def seed(directory: Path) -> rows.MetaRow:
         meta = meta._replace(tick=1, version=1, key=1)
         batch = rows.Batch(meta=meta)
         batch.users += [
-            rows.UserRow("default", user_name(number), "", 0, True, True, 0, NOW_MS, False)
+            rows.UserRow(app, user_name(number), "", 0, True, True, 0, NOW_MS, False)
             for number in range(USERS + GROUP_MEMBERS)
         ]
-        _seed_group(batch)
+        _seed_group(batch, app)
         store.commit(batch)
         return meta
     finally:
         store.close()
 
 
-def _seed_group(batch: rows.Batch) -> None:
+def _seed_group(batch: rows.Batch, app: str) -> None:
     names = group_members()
     chat = Conversation.group(GROUP, names)
     chat.members[names[0]].set_register(Register.ROLE, 1, Role.OWNER.value)
     batch.conversations.append(
-        rows.ConversationRow(1, "default", GROUP, 1, 0, 0, 0, pack_registers(chat.registers))
+        rows.ConversationRow(1, app, GROUP, 1, 0, 0, 0, pack_registers(chat.registers))
     )
-    batch.members += [
-        rows.MemberRow(1, "default", name, 1, pack_member(chat.members[name], 1)) for name in names
-    ]
+    batch.members += [rows.MemberRow(1, app, name, 1, pack_member(chat.members[name], 1)) for name in names]
 
 
 async def _watch(late: dict[int, float]) -> None:
@@ -114,13 +119,24 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+async def _listen(node: Node, url: str) -> str:
+    """As `Node.listen`; at `easemob://HOST:PORT` for the vendor's dialect, with its HTTP on the same port."""
+    if not url.startswith("easemob:"):
+        return await node.listen(url)
+
+    from receipts.app.easemob import listen_easemob
+
+    place = await listen_easemob(node, url.replace("easemob", "http", 1), app_keys=[APP_KEY])
+    return place.replace("http", "easemob", 1)
+
+
 async def _serve(directory: Path, url: str) -> None:
     store = SQLiteStore(directory)
     late: dict[int, float] = {}
-    made = Node(store, apps={"default": SETTINGS}, heartbeat_ms=3_600_000, secret=SECRET)
+    made = Node(store, apps={app_of(url): SETTINGS}, heartbeat_ms=3_600_000, secret=SECRET)
     async with made.running() as node:
         with anyio.open_signal_receiver(signal.SIGTERM) as signals:
-            print(json.dumps({"url": await node.listen(url)}), flush=True)
+            print(json.dumps({"url": await _listen(node, url)}), flush=True)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, late)
                 async for _ in signals:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from receipts.core.errors import Code
 from receipts.core.events import MessageAccepted
 from receipts.core.ids import MessageId, direct
+from receipts.easemob import msync_pb2 as pb
 from receipts.wire import commands
 from receipts.wire.updates import Accepted, Badge, Delivered, Explained, GroupRead, Read, Reader, Rejected
 from tests.bench import node, server
+from tests.bench.easemob import VendorReceiver, VendorSender
 from tests.bench.load import closed_loop, group, play
 from tests.bench.load_checks import Asker, Receiver, Sender, Wrong, body_of, judge_count
 
@@ -130,14 +133,84 @@ def test_wrong_count_in_the_end_fails() -> None:
         judge_count(bob, other)
 
 
-@pytest.mark.parametrize("scheme", ["tcp", "ws"])
+@pytest.mark.parametrize("scheme", ["tcp", "ws", "easemob"])
 def test_run_of_pairs_passes(tmp_path: Path, scheme: str) -> None:
     """Half a second of rounds against a real node finds nothing wrong, counts included."""
-    server.seed(tmp_path)
-    with node.serving(tmp_path, f"{scheme}://127.0.0.1:0", "asyncio") as served:
+    url = f"{scheme}://127.0.0.1:0"
+    server.seed(tmp_path, server.app_of(url))
+    with node.serving(tmp_path, url, "asyncio") as served:
         scenario = partial(closed_loop, pairs=2, outstanding=2)
         found = asyncio.run(play(scenario, served.url, served.pid, 0.25))
     assert found["rounds"] > 0
+
+
+VENDOR_ANSWER = pb.CommSyncDL(status=pb.Status(errorCode=0), metaId=1, serverId=10)
+
+
+def vendor_receipt(kind: int, mid: int, *, receipt_id: int = 21, peer: str = "bob") -> tuple[pb.Meta, Any]:
+    """As the vendor's dialect tells a receipt."""
+    body = pb.MessageBody(type=kind, ackMessageId=mid)
+    body.sender.name = peer
+    return pb.Meta(id=receipt_id, ns=1), body
+
+
+def vendor_sender() -> VendorSender:
+    """Alice, who has sent one message that was taken with id 10."""
+    alice = VendorSender("alice", "bob", CHAT)
+    alice.say(0.0)
+    alice.answered(VENDOR_ANSWER)
+    return alice
+
+
+@pytest.mark.parametrize("kinds", [(5, 4), (5, 7), (4,)])
+def test_vendor_round_is_finished_by_its_read(kinds: tuple[int, ...]) -> None:
+    """Of a message or of the conversation; a read says that it was delivered too."""
+    alice = vendor_sender()
+    for kind in kinds:
+        assert not alice.finished()
+        alice.heard(*vendor_receipt(kind, 0 if kind == 7 else 10))
+    assert len(alice.finished()) == 1
+    assert alice.settled
+
+
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        vendor_receipt(4, 12),
+        vendor_receipt(5, 12),
+        vendor_receipt(5, 10, receipt_id=20),
+        vendor_receipt(5, 10, peer="carol"),
+        vendor_receipt(1, 10),
+    ],
+)
+def test_wrong_vendor_receipt_fails(receipt: tuple[pb.Meta, Any]) -> None:
+    """It is of the peer, has an id of a receipt, and names a message that waits for it."""
+    with pytest.raises(Wrong):
+        vendor_sender().heard(*receipt)
+
+
+def test_vendor_receipt_that_comes_twice_fails() -> None:
+    """Each kind comes once a message."""
+    alice = vendor_sender()
+    alice.heard(*vendor_receipt(5, 10))
+    with pytest.raises(Wrong):
+        alice.heard(*vendor_receipt(5, 10))
+    alice.heard(*vendor_receipt(4, 10))
+    with pytest.raises(Wrong):
+        alice.heard(*vendor_receipt(4, 10))
+
+
+def test_wrong_vendor_message_fails() -> None:
+    """A receiver takes the next text of its peer, and answers it with two receipts."""
+    bob = VendorReceiver("bob", "alice", CHAT)
+    for number, mid in ((2, 10), (1, 11)):
+        body = pb.MessageBody(type=1, contents=[pb.Content(type=0, text=body_of(number))])
+        with pytest.raises(Wrong):
+            bob.heard(pb.Meta(id=mid, ns=1), body)
+    right = pb.MessageBody(type=1, contents=[pb.Content(type=0, text=body_of(1))])
+    assert len(bob.heard(pb.Meta(id=10, ns=1), right)) == 2
+    with pytest.raises(Wrong):
+        bob.answered(pb.CommSyncDL(status=pb.Status(errorCode=0), metaId=3))
 
 
 def test_run_of_a_group_passes(tmp_path: Path) -> None:
