@@ -192,6 +192,7 @@ def _log_in(world: World, session: Session, command: commands.Hello, user: User)
         session.queue = queue
         queue.known_tick = user.devices[device].since_tick
         user.queued += 1
+        world.queued += 1
         queues.open_queue(world, session)
         if first and user.row is not None:
             queue.summary_after = user.row.statistics_tick
@@ -252,6 +253,7 @@ def part(world: World, session: Session) -> None:
     user.sessions.remove(session)
     if session.queue is not None:
         user.queued -= 1
+        world.queued -= 1
     row = user.devices.get(session.device)
     if row is not None and not row.removed and world.now_ms - row.seen_ms > SEEN_EVERY_MS:
         world.touch_device(user, row._replace(seen_ms=world.now_ms))

@@ -407,6 +407,7 @@ class Hub:
             if link.logged_in and link.login_tick > world.released_tick:
                 link.user.sessions.remove(link)
                 link.user.queued -= link.queue is not None
+                world.queued -= link.queue is not None
                 link.state = "closed"
                 undone.append(link)
         return undone

@@ -54,12 +54,13 @@ def _deliver(
         gaps_max=app.limits.gaps_max,
     )
     if event is not None:
-        told = queues.foresee(world, chat, user.name, event)
+        told = queues.foresee(world, chat, user.name, event) if world.queued else None
         chat.conversation.apply(event)
         world.touch_marks(chat, user.name, bool(event.shared))
         if event.shared and chat.pair is not None:
             _tell_delivered(world, chat, user, event.shared)
-            queues.tell(world, chat, told)
+            if told is not None:
+                queues.tell(world, chat, told)
 
 
 def _since(world: World, session: Session, chat: Chat) -> dict[DeviceId, Seq] | None:
@@ -127,7 +128,8 @@ def read_messages(world: World, session: Session, command: commands.ReadMessages
         raise Refused(Code.NOT_A_MEMBER, f"you are no longer in {chat.id!r}")
     elif command.share and conversation.members[name].sharing.read:
         answers, refused = _judge_answers(world, session, chat, wanted, content)
-    queues.know_ids(world, chat, (answer.seq for answer in answers))
+    if answers and world.queued:
+        queues.know_ids(world, chat, (answer.seq for answer in answers))
     since = _since(world, session, chat) if chat.pair is None else None
     take(session.user.buckets, "marks", limits, world.now_ms)
     world.version += len(answers)
@@ -269,12 +271,13 @@ def _read(
         gaps_max=session.app.limits.gaps_max,
     )
     if event is not None:
-        told = queues.foresee(world, chat, name, event)
+        told = queues.foresee(world, chat, name, event) if world.queued else None
         world.version = version
         conversation.apply(event)
         world.touch_marks(chat, name, bool(event.shared or event.delivered))
         _tell_read(world, session, chat, event)
-        queues.tell(world, chat, told)
+        if told is not None:
+            queues.tell(world, chat, told)
     if conversation.members[name].unread_mark:
         _unmark(world, session, chat, ranges, mark_version)
 

@@ -217,13 +217,12 @@ def _all_read(chat: Chat, reader: UserId, shared: Ranges) -> bool:
     )
 
 
-def tell(world: World, chat: Chat, received: Received | None) -> None:
+def tell(world: World, chat: Chat, received: Received) -> None:
     """Tell the peer what was foreseen."""
-    if received is not None:
-        assert chat.pair is not None
-        peer = has_queue(chat, chat.pair[chat.pair[0] == received.member])
-        assert peer is not None
-        _push(world, peer, received)
+    assert chat.pair is not None
+    peer = has_queue(chat, chat.pair[chat.pair[0] == received.member])
+    assert peer is not None
+    _push(world, peer, received)
 
 
 def tell_cleared(world: World, session: Session, chat: Chat, event: ReadMarked) -> None:

@@ -433,6 +433,8 @@ class World:
         self.apps: dict[AppId, App] = {app.id: app for app in apps}
         self.sessions: dict[Session, None] = {}
         """All that are open, in the order in which they came: a set's would differ from run to run."""
+        self.queued = 0
+        """How many sessions have a queue; what is done for those alone is skipped without any."""
         self.heartbeat_ms = 30_000
         self.draining = False
         self.tick = Tick(self.tick_number)
