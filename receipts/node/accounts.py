@@ -335,6 +335,7 @@ PASSWORD_CHARACTERS_MAX = 256
 def password_hashed(world: World, session: Session, outcome: PasswordHashed) -> None:
     """The thread has made a hash."""
     user = world.account(session.app, session.user.name)
+    assert outcome.hash is not None
     new_password(world, user, outcome.hash, but=session)
     world.done(session, outcome.command.rid)
 

@@ -171,6 +171,7 @@ def set_password(world: World, session: Session, command: SetPassword) -> None:
 def password_hashed(world: World, session: Session, outcome: PasswordHashed) -> None:
     """The thread has made a hash for one of the two above."""
     command = outcome.command
+    assert outcome.hash is not None
     if isinstance(command, AddUser):
         check_new(world, command.app, command.user)
         create_user(world, _app(world, command.app), command.user, outcome.hash)

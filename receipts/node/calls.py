@@ -116,6 +116,7 @@ def registered(world: World, session: Session, outcome: PasswordHashed) -> None:
     """The thread has made the hash."""
     command = outcome.command
     assert isinstance(command, RegisterUser)
+    assert outcome.hash is not None
     admin.check_new(world, command.app, command.user)
     admin.create_user(world, _app(world, command.app), command.user, outcome.hash)
     world.done(session, command.rid)

@@ -82,7 +82,8 @@ class PasswordChecked:
 
     rid: int = 0
     command: Hello | ChangePassword | Grant
-    good: bool
+    good: bool | None
+    """None: that could not be done now."""
 
 
 @value
@@ -91,7 +92,8 @@ class PasswordHashed:
 
     rid: int = 0
     command: ChangePassword | AddUser | SetPassword | RegisterUser
-    hash: str
+    hash: str | None
+    """None: that could not be done now."""
 
 
 @value

@@ -56,13 +56,15 @@ from .commands import (
 from .queued import AckQueue, Queueing, ReadUpTo, ToMessage
 from .world import App, Chat, Missing, Need, Session, Tick, User, World
 
-__all__ = ["AnyCommand", "Hub"]
+__all__ = ["HASH_AGAIN_MS", "AnyCommand", "Hub"]
 
 AnyCommand: TypeAlias = commands.Command | Internal | Admin | Call | Queueing
 Handler: TypeAlias = Callable[[World, Session, Any], None]
 
 
 def _password_checked(world: World, session: Session, outcome: PasswordChecked) -> None:
+    if outcome.good is None:
+        raise _no_room_to_hash()
     if isinstance(outcome.command, Grant):
         calls.granted(world, session, outcome.command, outcome.good)
     else:
@@ -70,12 +72,23 @@ def _password_checked(world: World, session: Session, outcome: PasswordChecked) 
 
 
 def _password_hashed(world: World, session: Session, outcome: PasswordHashed) -> None:
+    if outcome.hash is None:
+        raise _no_room_to_hash()
     if isinstance(outcome.command, commands.ChangePassword):
         accounts.password_hashed(world, session, outcome)
     elif isinstance(outcome.command, RegisterUser):
         calls.registered(world, session, outcome)
     else:
         admin.password_hashed(world, session, outcome)
+
+
+def _no_room_to_hash() -> Refused:
+    return Refused(
+        Code.BUSY, "the node has no memory to check passwords with; try again", retry_after_ms=HASH_AGAIN_MS
+    )
+
+
+HASH_AGAIN_MS = 1000
 
 
 def _link_lost(world: World, session: Session, command: LinkLost) -> None:

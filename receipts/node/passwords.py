@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from .worker import Worker
 from .world import PasswordJob
 
 __all__ = ["Passwords", "hash_password"]
+
+log = logging.getLogger("receipts.node")
 
 THREADS = 2
 """One hash takes 64 MiB and about 50 ms of CPU: argon2-cffi's defaults, RFC 9106's low-memory profile."""
@@ -27,7 +30,7 @@ def hash_password(password: str) -> str:
 def _verify(known: str, password: str) -> bool:
     try:
         return _hasher.verify(known, password)
-    except (VerificationError, InvalidHashError):
+    except (VerifyMismatchError, InvalidHashError):  # other errors say nothing about the password
         return False
 
 
@@ -39,16 +42,23 @@ class Passwords:
         self._workers: list[Worker] = []
         self._turn = 0
 
-    def start(self, job: PasswordJob, done: Callable[[PasswordJob, bool | str], None]) -> None:
-        """Verify (outcome: bool) or hash (outcome: str), then call `done`."""
-        if len(self._workers) < THREADS:  # a node whose users bring tokens never needs them
-            self._workers.append(Worker(f"receipts-passwords-{len(self._workers)}", self._soon))
-        self._turn = (self._turn + 1) % len(self._workers)
+    def start(self, job: PasswordJob, done: Callable[[PasswordJob, bool | str | None], None]) -> None:
+        """Verify (outcome: bool) or hash (outcome: str), then call `done`. None is the outcome of what could
+        not be done, for want of memory or of threads."""
 
-        def finished(outcome: bool | str, error: BaseException | None) -> None:
+        def finished(outcome: bool | str | None, error: BaseException | None) -> None:
             if error is not None:
-                raise error
+                log.error("a password could not be hashed", exc_info=error)
             done(job, outcome)
+
+        try:
+            if len(self._workers) < THREADS:  # a node whose users bring tokens never needs them
+                self._workers.append(Worker(f"receipts-passwords-{len(self._workers)}", self._soon))
+        except RuntimeError as error:  # the system gives no more threads
+            if not self._workers:
+                self._soon(finished, None, error)
+                return
+        self._turn = (self._turn + 1) % len(self._workers)
 
         worker = self._workers[self._turn]
         if job.known is None:

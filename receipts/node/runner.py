@@ -450,10 +450,12 @@ class Node:
         self._take_up(self.hub.learn(need, found, self._clock()))
         self._advance()
 
-    def _password_done(self, job: PasswordJob, outcome: bool | str) -> None:
-        if isinstance(outcome, bool):
+    def _password_done(self, job: PasswordJob, outcome: bool | str | None) -> None:
+        if job.known is not None:
+            assert not isinstance(outcome, str)
             self.submit(job.session, PasswordChecked(command=job.command, good=outcome))
         else:
+            assert not isinstance(outcome, bool)
             self.submit(job.session, PasswordHashed(command=job.command, hash=outcome))
 
     def _fail(self, error: BaseException) -> None:

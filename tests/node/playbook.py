@@ -152,6 +152,8 @@ class Playbook:
         """While true, what is to be loaded waits for `load`."""
         self.hold_passwords = False
         """While true, passwords wait for `check_passwords`."""
+        self.without_hashes = False
+        """While true, nothing can be hashed."""
         self.loads: deque[Need] = deque()
         self.jobs: deque[PasswordJob] = deque()
         self.frames = 0
@@ -329,9 +331,10 @@ class Playbook:
     def _do_job(self, job: PasswordJob) -> None:
         device = self.devices[job.session]
         if job.known is None:
-            self.run((device, PasswordHashed(command=job.command, hash="hash:" + job.password)))
+            made = None if self.without_hashes else "hash:" + job.password
+            self.run((device, PasswordHashed(command=job.command, hash=made)))
         else:
-            good = job.known == "hash:" + job.password
+            good = None if self.without_hashes else job.known == "hash:" + job.password
             self.run((device, PasswordChecked(command=job.command, good=good)))
 
     def _advance(self) -> None:

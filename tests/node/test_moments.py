@@ -16,7 +16,8 @@ from receipts.core.errors import Code
 from receipts.core.events import GroupReceiptsExpired, MessagesExpired, Register
 from receipts.core.policy import DAY_MS
 from receipts.core.status import Status
-from receipts.node.commands import AddUser, Enter, RemoveUser, Verify
+from receipts.node.commands import AddUser, Enter, RemoveUser, SetPassword, Verify
+from receipts.node.hub import HASH_AGAIN_MS
 from receipts.node.passwords import THREADS, Passwords
 from receipts.node.process import THRESHOLDS, calm_collector
 from receipts.node.world import Need, PasswordJob
@@ -410,9 +411,9 @@ def test_passwords_are_hashed_and_checked_in_threads_of_their_own() -> None:
     loop = Loop()
     passwords = Passwords(loop.soon)
     session: Any = object()
-    heard: list[tuple[int, bool | str]] = []
+    heard: list[tuple[int, bool | str | None]] = []
 
-    def outcomes(*jobs: tuple[str, str | None]) -> list[bool | str]:
+    def outcomes(*jobs: tuple[str, str | None]) -> list[bool | str | None]:
         heard.clear()
         for rid, (password, known) in enumerate(jobs):
             command = AddUser(rid=rid, app="default", user="alice")
@@ -435,19 +436,55 @@ def test_passwords_are_hashed_and_checked_in_threads_of_their_own() -> None:
     assert outcomes(("secret", made), ("wrong", made), ("secret", "no hash")) == [True, False, False]
 
 
-def test_a_hash_that_cannot_be_made_is_an_error_of_the_node() -> None:
-    """What goes wrong in the thread is raised where the node runs, not taken for a wrong password."""
-    loop = Loop()
-    passwords = Passwords(loop.soon)
+BROKEN = "$argon2id$v=19$m=1,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA"
+"""A hash that no memory is right for: less than the algorithm takes."""
+
+
+def hear_of(passwords: Passwords, loop: Loop, password: str, known: str | None) -> list[Any]:
     session: Any = object()
-    job = PasswordJob(session, "\ud800", None, AddUser(rid=1, app="default", user="alice"))
+    job = PasswordJob(session, password, known, AddUser(rid=1, app="default", user="alice"))
     heard: list[Any] = []
     passwords.start(job, lambda job, outcome: heard.append(outcome))
     passwords.close()
-    (call,) = loop.calls
-    with pytest.raises(UnicodeEncodeError):
+    for call in loop.calls:
         call()
-    assert heard == []
+    return heard
+
+
+@pytest.mark.parametrize(("password", "known"), [("secret", BROKEN), ("\ud800", None)])
+def test_what_cannot_be_hashed_is_not_a_wrong_password(password: str, known: str | None) -> None:
+    """Without the memory for it, say, nobody can tell whether a password is right: the outcome is neither."""
+    loop = Loop()
+    assert hear_of(Passwords(loop.soon), loop, password, known) == [None]
+
+
+def test_without_threads_nothing_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that gives the node no thread fails its logins, not the node."""
+
+    def no_more(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    loop = Loop()
+    assert hear_of(Passwords(loop.soon), loop, "secret", None) == [None]
+
+
+def test_who_waits_for_a_password_that_cannot_be_hashed_is_told(new_book: NewBook) -> None:
+    """Busy, come again: a login ends with it, a change of password is refused, and nobody waits for ever."""
+    book = new_book()
+    book.user("alice", password="secret")
+    alice = book.log_in("alice", "phone")
+    book.without_hashes = True
+    refused = alice.refused(commands.ChangePassword(rid=7, old="secret", new="new"), Code.BUSY)
+    assert refused.retry_after_ms == HASH_AGAIN_MS
+    operator = book.operator.refused(SetPassword(rid=8, app="default", user="alice", password="x"), Code.BUSY)
+    assert operator.retry_after_ms == HASH_AGAIN_MS
+    stranger = book.stranger()
+    rejected, goodbye = stranger.do(book.hello("alice", "tablet", password="secret"))
+    assert (rejected.code, goodbye.code) == (Code.BUSY, Code.BUSY)
+    assert stranger.session.state == "closed"
+    book.without_hashes = False
+    assert book.stranger().do(book.hello("alice", "tablet", password="secret"))[0].rid == 1
 
 
 def test_the_collector_is_calmed() -> None:
