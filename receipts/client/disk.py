@@ -199,9 +199,9 @@ class Disk:
         ).fetchall()
         for (conversation,) in crowded:
             db.execute(
-                "DELETE FROM message WHERE conversation = ?1 AND seq < (SELECT seq FROM message"
-                " WHERE conversation = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
-                (conversation, self._messages_max - 1),
+                "DELETE FROM message WHERE conversation = ? AND seq < (SELECT seq FROM message"
+                " WHERE conversation = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+                (conversation, conversation, self._messages_max - 1),
             )
 
     def commit(self, rows: Rows) -> None:
