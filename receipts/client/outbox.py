@@ -82,6 +82,13 @@ class _Reads:
             found.update(seqs.ranges)
         return found
 
+    @property
+    def ranges(self) -> Ranges:
+        """The same as a value; mostly there is no more than a conversation receipt."""
+        if self.named or self.answers or self.words:
+            return self.all().ranges
+        return through(self.through)
+
     def drop(self, other: _Reads) -> None:
         """Take out what `other` has."""
         if self.through <= other.through:
@@ -181,7 +188,7 @@ class Marks:
 
     def local(self) -> list[tuple[Version, Ranges]]:
         """What was read, for counting: (unread mark known, ranges)."""
-        return [(known, reads.all().ranges) for (_, known), reads in self._reads.items() if reads]
+        return [(known, reads.ranges) for (_, known), reads in self._reads.items() if reads]
 
     # -- going out --------------------------------------------------------------------------------------
 

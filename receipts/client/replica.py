@@ -111,6 +111,7 @@ class Replica:
         """Where to resume: all that happened up to there is in this replica. None: from the beginning."""
         self._messages_max = messages_max
         self._boxes: dict[ConversationId, _Box] = {}
+        self._blank: Conversation | None = None  # the empty one that was asked for last
         self._former: dict[ConversationId, _Box] = {}  # what a full state replaced, until it is complete
         self._filling = False
         self.catching_up = False
@@ -457,7 +458,12 @@ class Replica:
     def chat(self, conversation: ConversationId) -> Conversation:
         """The joined state, to be read; an empty one for a conversation that was never heard of."""
         box = self._boxes.get(conversation)
-        return box.chat if box is not None else Conversation.named(conversation)
+        if box is not None:
+            return box.chat
+        blank = self._blank
+        if blank is None or blank.id != conversation:
+            blank = self._blank = Conversation.named(conversation)
+        return blank
 
     def member(self, conversation: ConversationId) -> Member:
         """The user's own part of the state, to be read."""

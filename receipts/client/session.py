@@ -923,15 +923,18 @@ class Session:
         if self.state not in _LINKED or self.broken is not None:
             return []
         out, self._queue = self._queue, []
+        outbox = self.outbox
         if self.state in _LOGGED_IN:
-            asks = [command for rid, command in self.outbox.asks.items() if rid not in self.outbox.asked]
+            asks: list[Command] = []
+            if outbox.asks:
+                asks += [command for rid, command in outbox.asks.items() if rid not in outbox.asked]
             if self.state is State.LIVE and self._marks_due(now_ms, bool(asks)):
                 out += self._take_marks(now_ms)
-            out += self._take_sends(now_ms)
-            for rid in self.outbox.asks:
-                self.outbox.asked.add(rid)
+            if outbox.sends:
+                out += self._take_sends(now_ms)
+            outbox.asked.update(outbox.asks)
             out += asks
-        frames = [self._encode(command, now_ms) for command in out]
+        frames = [self._encode(command, now_ms) for command in out] if out else []
         if self.state in _LOGGED_IN and self._ping_due(now_ms):
             frames.append(self._encode(Ping(rid=self._next_rid()), now_ms))
         self._note_nothing()

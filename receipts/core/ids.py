@@ -7,6 +7,7 @@ called, so that either side can name it before it exists.
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import NewType, TypeAlias
 
 from .errors import LocalProtocolError
@@ -99,6 +100,7 @@ def direct(one: UserId, other: UserId) -> ConversationId:
     return f"{one}~{other}" if one < other else f"{other}~{one}"
 
 
+@lru_cache(maxsize=4096)  # the same few are asked about again and again
 def direct_members(conversation: ConversationId) -> tuple[UserId, UserId] | None:
     """The two users of a one-to-one conversation, in order; None when the id does not name one."""
     one, tilde, other = conversation.partition("~")

@@ -7,6 +7,8 @@ against a hash that nothing matches.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import jwt
 
@@ -117,18 +119,7 @@ def check_token(world: World, command: commands.Hello, row: rows.UserRow | None)
     """
     assert command.token is not None
     try:
-        claims = jwt.decode(
-            command.token,
-            world.secret,
-            algorithms=[TOKEN_ALGORITHM],
-            # Node time decides, below; the library would look at a clock of its own.
-            options={
-                "verify_exp": False,
-                "verify_nbf": False,
-                "verify_iat": False,
-                "require": ["app", "sub", "epoch", "exp"],
-            },
-        )
+        claims = _claims_of(command.token, world.secret)
     except (jwt.InvalidTokenError, RecursionError) as error:  # the latter by releases before it was caught
         raise Refused(Code.TOKEN_INVALID, "the token is not one of this node's; get a new one") from error
     if (claims["app"], claims["sub"]) != (command.app, command.user) or not isinstance(claims["exp"], int):
@@ -138,6 +129,24 @@ def check_token(world: World, command: commands.Hello, row: rows.UserRow | None)
     if row is None or claims["epoch"] != row.token_epoch:
         raise Refused(Code.TOKEN_REVOKED, "the token was revoked; get a new one")
     return int(claims["exp"]) * 1000
+
+
+@lru_cache(maxsize=1024)  # a device shows the same token at every login, and signatures take their time
+def _claims_of(token: str, secret: bytes) -> dict[str, Any]:
+    """What a token says, its signature checked, and nothing else: claims are judged at every login."""
+    claims: dict[str, Any] = jwt.decode(
+        token,
+        secret,
+        algorithms=[TOKEN_ALGORITHM],
+        # Node time decides; the library would look at a clock of its own.
+        options={
+            "verify_exp": False,
+            "verify_nbf": False,
+            "verify_iat": False,
+            "require": ["app", "sub", "epoch", "exp"],
+        },
+    )
+    return claims
 
 
 def password_checked(world: World, session: Session, outcome: PasswordChecked) -> None:

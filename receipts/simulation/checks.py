@@ -45,7 +45,6 @@ from receipts.node.pipeline import Mail
 from receipts.node.upkeep import RETENTION_EVERY_MS
 from receipts.node.world import Ask, Session, Tick
 from receipts.storage.base import Store
-from receipts.storage.codec import load_conversation
 from receipts.wire.commands import AckDelivered
 from receipts.wire.updates import Accepted, Goodbye, Rejected, Welcome
 
@@ -111,6 +110,7 @@ class Checks:
         self._asks: dict[int, tuple[Ask, Expected]] = {}
         """What storage was asked, by the identity of the question."""
         self._commits = 0
+        self._stored = states.Stored()
         self._sweeps: deque[tuple[int, int]] = deque()
         """Node time when the node began to look at the time, and what was on disk then: the last minutes."""
         self._sweep_began: tuple[int, int] | None = None
@@ -438,8 +438,7 @@ class Checks:
                 if rows is None:
                     raise Violation("I-24", f"{talk.id} was committed and is not on disk")
                 view = states.View(self.oracle, talk, self.oracle.made, [], where="on disk")
-                states.compare_loaded(view, load_conversation(rows), statuses=3)
-                states.compare_rows(view, self._store, rows)
+                self._stored.compare(view, self._store, rows)
 
         # What the disk has done may not have been heard of yet.
         written = self._store.resume("", "", since=0, cursor="", bytes_max=0, snapshot_messages=0).tick

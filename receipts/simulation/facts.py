@@ -24,14 +24,15 @@ def up_to(seq: Seq) -> int:
 
 def bits(ranges: Sequence[int], last: Seq) -> int:
     """Half-open ranges as a set, without what is beyond `last` (inclusive)."""
+    if not ranges:
+        return 0
     if len(ranges) == 2 and ranges[1] <= last:  # the usual one
         return (1 << ranges[1]) - (1 << ranges[0])
     found = 0
-    for index in range(0, len(ranges), 2):
-        start, stop = ranges[index], ranges[index + 1]
+    for start, stop in zip(ranges[::2], ranges[1::2], strict=True):
         if start > last:
             break
-        found |= (1 << min(stop, last + 1)) - (1 << start)
+        found |= (1 << (stop if stop <= last else last + 1)) - (1 << start)
     return found
 
 

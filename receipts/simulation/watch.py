@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from receipts.client.session import Session as Client
@@ -59,7 +60,7 @@ class Watch:
         """What a device has said to hold is there after a restart (I-24)."""
         replica = device.replica
         chat = replica.chat(name)
-        gone = bits(chat.recalled.ranges, ANY_SEQ) | up_to(chat.expired_through)
+        gone = bits(chat.recalled._bounds, ANY_SEQ) | up_to(chat.expired_through)
         there = (
             [message.seq for message in replica._boxes[name].messages.values()]
             if name in replica._boxes
@@ -153,7 +154,7 @@ class Watch:
 
     def _delivered(self, device: WatchedDevice, update: updates.Delivered) -> None:
         member = device.replica.chat(update.conversation).members[update.member]
-        self._check_kept(device, update, bits(member.delivered_shared.ranges, ANY_SEQ))
+        self._check_kept(device, update, bits(member.delivered_shared._bounds, ANY_SEQ))
 
     def _check_kept(self, device: WatchedDevice, update: Any, known: int) -> None:
         lost = bits(update.ranges, ANY_SEQ) & ~known
@@ -209,11 +210,11 @@ class Watch:
 
     def _check_other(self, device: WatchedDevice, seen: list[ConversationId]) -> None:
         """One of the conversations that nothing was heard of: it has not changed (I-11)."""
-        names = list(device.counts)
-        if len(names) <= len(seen):
+        count = len(device.counts)
+        if count <= len(seen):
             return
         device.next += 1
-        name = names[device.next % len(names)]
+        name = next(islice(device.counts, device.next % count, None))
         if name not in seen:
             count = device.replica.unread(name)
             if count != device.counts[name]:
@@ -230,8 +231,12 @@ class Watch:
         if chat.head > talk.head:
             raise device.wrong("I-6", f"the head of {name}", talk.head, chat.head)
         me = device.user
+        prints = device.prints
         for user, member in chat.members.items():
-            self._check_member(device, talk, user, member)
+            print_ = _print_of(member)
+            if prints.get((name, user)) != print_:  # else as the last time: what was told is never taken back
+                prints[name, user] = print_
+                self._check_member(device, talk, user, member)
         for seq, asked in chat.asked.items():
             if asked.readers:
                 self._check_answers(device, talk, seq, asked)
@@ -244,15 +249,11 @@ class Watch:
             raise device.wrong("I-27", f"there is no conversation {chat.id}", "nothing", chat)
 
     def _check_member(self, device: WatchedDevice, talk: Talk, user: UserId, member: Member) -> None:
-        print_ = _print_of(member)
-        if device.prints.get((talk.id, user)) == print_:
-            return  # as it was the last time: nothing that was told is ever taken back
-        device.prints[talk.id, user] = print_
         person = talk.people.get(user)
         kept = ~up_to(talk.expired) if talk.expired else -1
-        read = bits(member.read.ranges, ANY_SEQ)
-        shared = bits(member.read_shared.ranges, ANY_SEQ)
-        delivered = bits(member.delivered_shared.ranges, ANY_SEQ)
+        read = bits(member.read._bounds, ANY_SEQ)
+        shared = bits(member.read_shared._bounds, ANY_SEQ)
+        delivered = bits(member.delivered_shared._bounds, ANY_SEQ)
         if person is None:
             if read or shared or delivered or member.joined:
                 raise device.wrong("I-27", f"{user} was never in {talk.id}", "nothing", member.read)
@@ -337,11 +338,11 @@ class Watch:
             invariant = "I-5"
         elif person is not None and extra & person.wrote:
             invariant = "I-1"
-        elif extra & bits(chat.recalled.ranges, ANY_SEQ):
+        elif extra & bits(chat.recalled._bounds, ANY_SEQ):
             invariant = "I-9"
         elif extra & up_to(chat.expired_through):
             invariant = "I-10"
-        elif extra & bits(chat.uncounted.ranges, ANY_SEQ):
+        elif extra & bits(chat.uncounted._bounds, ANY_SEQ):
             invariant = "I-20"
         elif mine.period is not None and extra & up_to(mine.period.from_seq - 1):
             invariant = "I-18"
@@ -420,13 +421,13 @@ def _known_unread(chat: Conversation, mine: Member) -> int:
         return 0
     floor = max(period.from_seq - 1, mine.cleared_through, chat.expired_through)
     seen = up_to(chat.head) & ~up_to(floor)
-    read = bits(mine.read.ranges, ANY_SEQ)
+    read = bits(mine.read._bounds, ANY_SEQ)
     mark = mine.unread_mark.ranges
     if mark:
         read &= ~bits(mark, ANY_SEQ)
     unread = seen & ~read
     if unread:
-        unread &= ~bits(chat.recalled.ranges, ANY_SEQ) & ~bits(chat.uncounted.ranges, ANY_SEQ)
+        unread &= ~bits(chat.recalled._bounds, ANY_SEQ) & ~bits(chat.uncounted._bounds, ANY_SEQ)
     return unread
 
 

@@ -31,7 +31,8 @@ class Watched(Replica):
 
     def saved(self) -> None:
         """As `Replica.saved`."""
-        self.seen |= self.touched
+        if self.touched:
+            self.seen |= self.touched
         super().saved()
 
     @property
@@ -41,7 +42,11 @@ class Watched(Replica):
 
     def take_seen(self) -> list[ConversationId]:
         """Conversations that changed since the last call, in an order that is the same in every run."""
-        seen = self.seen | self.touched
+        seen = self.seen
+        if self.touched:
+            seen = seen | self.touched
+        if not seen:
+            return []
         self.seen = set()
         return list(seen) if len(seen) < 2 else sorted(seen)
 

@@ -39,6 +39,11 @@ __all__ = [
 
 _pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
+# By their values: looking one up is a fifth of calling its class.
+_REGISTERS = {register.value: register for register in Register}
+_COUNTS = {int(one): one for one in Counts}
+_SHARES = {int(one): one for one in Shares}
+
 
 def pack_marks(member: Member, shared_tick: int, shared_through: Seq | None = None) -> bytes:
     """`MarkRow.marks`: [shared_tick, read, read_shared, delivered_shared, {device: held}], and what is
@@ -137,12 +142,10 @@ def pack_registers(registers: dict[Register, tuple[Version, RegisterValue]]) -> 
 
 def unpack_registers(blob: bytes) -> dict[Register, tuple[Version, RegisterValue]]:
     """The reverse of `pack_registers`; names of a newer version are left out."""
-    known = Register.__members__.values()
-    names = {register.value for register in known}
     return {
-        Register(name): (version, content)
+        _REGISTERS[name]: (version, content)
         for name, (version, content) in msgpack.unpackb(blob).items()
-        if name in names
+        if name in _REGISTERS
     }
 
 
@@ -222,9 +225,9 @@ def message(conversation: ConversationId, row: MessageRow) -> MessageAccepted:
         row.device,
         row.at_ms,
         row.body,
-        Counts(row.counts),
+        _COUNTS[row.counts],
         bool(row.asks),
-        Shares(row.shares),
+        _SHARES[row.shares],
     )
 
 

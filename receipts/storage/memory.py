@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from receipts.core.errors import LocalProtocolError
 from receipts.core.ids import AppId, ConversationId, DeviceId, Seq, UserId, direct_members
-from receipts.core.ranges import Ranges, ranges_of
+from receipts.core.ranges import EMPTY, Ranges, ranges_of
 
 from .base import (
     RECENT,
@@ -49,6 +49,7 @@ class _Chat:
 
     __slots__ = (
         "asks",
+        "bare",
         "marks",
         "members",
         "messages",
@@ -66,6 +67,8 @@ class _Chat:
         self.messages: dict[Seq, MessageRow] = {}
         self.seqs: list[Seq] = []
         """Of `messages`, rising."""
+        self.bare: dict[Seq, MessageRow] = {}
+        """Of those that were asked for, without their bodies: what does not change is made once."""
         self.recalled: set[Seq] = set()
         self.uncounted: set[Seq] = set()
         self.asks: dict[Seq, AskRow] = {}
@@ -75,6 +78,17 @@ class _Chat:
         """Messages of [start, stop), rising."""
         seqs = self.seqs
         return [self.messages[seq] for seq in seqs[bisect_left(seqs, start) : bisect_left(seqs, stop)]]
+
+    def without_bodies(self, seqs: Iterable[Seq]) -> list[MessageRow]:
+        """Messages that are there."""
+        bare = self.bare
+        found = []
+        for seq in seqs:
+            row = bare.get(seq)
+            if row is None:
+                row = bare[seq] = self.messages[seq]._replace(body="")
+            found.append(row)
+        return found
 
 
 class MemoryStore(PagedStore):
@@ -219,6 +233,7 @@ class MemoryStore(PagedStore):
         if row is not None:
             row = row._replace(body="", recalled_tick=tick, recalled_by=by, recalled_ms=at_ms)
             chat.messages[seq] = row
+            chat.bare.pop(seq, None)
             chat.recalled.add(seq)
 
     def _put_ask(self, row: AskRow) -> None:
@@ -245,6 +260,7 @@ class MemoryStore(PagedStore):
         end = bisect_right(chat.seqs, through)
         for seq in chat.seqs[:end]:
             row = chat.messages.pop(seq)
+            chat.bare.pop(seq, None)
             chat.recalled.discard(seq)
             chat.uncounted.discard(seq)
             if row.install_key:
@@ -303,7 +319,7 @@ class MemoryStore(PagedStore):
             self._members(key, -1),
             self._marks(key, -1),
             self._heads(key, row.folded_through + 1, head + 1),
-            [_bare(chat.messages[seq]) for seq in recent],
+            chat.without_bodies(recent),
             self._recalled(key),
             self._uncounted(key),
             self._asks(key, -1),
@@ -325,8 +341,8 @@ class MemoryStore(PagedStore):
         return [row for row in rows if direct_members(row.conversation) is None], scanned_to(rows)
 
     def messages(self, key: int, seqs: Sequence[Seq]) -> list[MessageRow]:
-        known = self._of(key).messages
-        return [_bare(known[seq]) for seq in sorted(set(seqs)) if seq in known]
+        chat = self._of(key)
+        return chat.without_bodies(seq for seq in sorted(set(seqs)) if seq in chat.messages)
 
     def seq_of(self, key: int, message_id: int) -> Seq:
         chat = self._of(key)
@@ -448,8 +464,11 @@ class MemoryStore(PagedStore):
         yield from self._chats[key].within(start, stop)
 
     def _heads(self, key: int, start: Seq, stop: Seq, author: UserId | None = None) -> list[MessageRow]:
-        rows = self._chats[key].within(start, stop)
-        return [_bare(row) for row in rows if author is None or row.author == author]
+        chat = self._chats[key]
+        seqs = chat.seqs[bisect_left(chat.seqs, start) : bisect_left(chat.seqs, stop)]
+        if author is not None:
+            seqs = [seq for seq in seqs if chat.messages[seq].author == author]
+        return chat.without_bodies(seqs)
 
     def _last(self, key: int) -> MessageRow | None:
         chat = self._chats[key]
@@ -465,20 +484,22 @@ class MemoryStore(PagedStore):
 
     def _recalled(self, key: int, since: int = 0) -> Ranges:
         chat = self._chats[key]
+        if not chat.recalled:
+            return EMPTY
         return ranges_of(seq for seq in sorted(chat.recalled) if chat.messages[seq].recalled_tick > since)
 
     def _uncounted(self, key: int) -> Ranges:
-        return ranges_of(sorted(self._chats[key].uncounted))
+        uncounted = self._chats[key].uncounted
+        return ranges_of(sorted(uncounted)) if uncounted else EMPTY
 
     def _asks(self, key: int, since: int) -> list[AskRow]:
         asks = self._chats[key].asks
+        if not asks:
+            return []
         return [asks[seq] for seq in sorted(asks) if asks[seq].tick > since]
 
     def _receipts(self, key: int, since: int) -> list[GroupReceiptRow]:
         known = self._chats[key].receipts
+        if not known:
+            return []
         return [row for ask in self._asks(key, since) for row in sorted(known.get(ask.seq, {}).values())]
-
-
-def _bare(row: MessageRow) -> MessageRow:
-    """Without its body."""
-    return row._replace(body="")

@@ -404,23 +404,28 @@ class Field(NamedTuple):
 class Record:
     """All fields of one type, in order of declaration."""
 
-    __slots__ = ("fields", "kind")
+    __slots__ = ("_backwards", "_least", "_names", "_packs", "_unpacks", "fields", "kind")
 
     def __init__(self, kind: type, fields: tuple[Field, ...]) -> None:
         self.kind = kind
         self.fields = fields
+        self._names = [field.name for field in fields]
+        self._backwards = [field.default for field in reversed(fields)]
+        self._packs = [field.form.pack for field in fields]
+        self._unpacks = [(field.name, field.form.unpack) for field in fields]
+        needed = (index for index, field in enumerate(fields, 1) if field.default is attrs.NOTHING)
+        self._least = max(needed, default=0)
 
     def pack(self, value: Any, *head: int) -> list[Any]:
         """The binary form: `head`, then the fields without trailing ones that have their default."""
-        items: list[Any] = list(head)
-        least = len(items)
-        for name, default, form in self.fields:
-            item = getattr(value, name)
-            items.append(form.pack(item) if form.pack else item)
-            if default is attrs.NOTHING or item != default:
-                least = len(items)
-        del items[least:]
-        return items
+        items = [getattr(value, name) for name in self._names]
+        for default in self._backwards:
+            item = items[-1]
+            if item is not default and (default is attrs.NOTHING or item != default):
+                break
+            items.pop()
+        pairs = zip(items, self._packs, strict=False)
+        return [*head, *[item if pack is None else pack(item) for item, pack in pairs]]
 
     def unpack(self, items: Any, start: int = 0) -> Any:
         """A value from its binary form, which begins at `start`.
@@ -431,12 +436,14 @@ class Record:
         """
         _array(items)
         found: dict[str, Any] = {}
-        stop = len(items)
-        for index, (name, default, form) in enumerate(self.fields, start):
-            if index < stop:
-                found[name] = _convert(name, form.unpack, items[index])
-            elif default is attrs.NOTHING:
-                raise Wrong(f"{name} is missing")
+        for (name, unpack), item in zip(self._unpacks, items[start:] if start else items, strict=False):
+            try:
+                found[name] = unpack(item)
+            except Wrong as error:
+                raise _named(name, error) from None
+        if len(found) < self._least:
+            left = self.fields[len(found) :]
+            raise Wrong(f"{next(field.name for field in left if field.default is attrs.NOTHING)} is missing")
         return self.kind(**found)
 
     def dump(self, value: Any) -> dict[str, Any]:
@@ -460,17 +467,18 @@ class Record:
         found: dict[str, Any] = {}
         for name, default, form in self.fields:
             if name in source:
-                found[name] = _convert(name, form.load, source[name])
+                try:
+                    found[name] = form.load(source[name])
+                except Wrong as error:
+                    raise _named(name, error) from None
             elif default is attrs.NOTHING:
                 raise Wrong(f"{name} is missing")
         return self.kind(**found)
 
 
-def _convert(name: str, convert: _Convert, item: Any) -> Any:
-    try:
-        return convert(item)
-    except Wrong as error:
-        raise Wrong(f"{name}: {error}", error.code) from None
+def _named(name: str, error: Wrong) -> Wrong:
+    """What is wrong, with the field that it is wrong in."""
+    return Wrong(f"{name}: {error}", error.code)
 
 
 _PRIVATE: Final[dict[type, frozenset[str]]] = {MessageAccepted: frozenset({"device", "client_id"})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pty
@@ -16,7 +17,7 @@ import pytest
 
 import receipts
 import transports
-from receipts.app.simulate import seeds_of
+from receipts.app.simulate import results, seeds_of
 from receipts.core.conversation import Conversation
 from receipts.simulation.trace import read_trace
 from tests.app.conftest import COMMAND, SECONDS_MAX, Here, environment, ok
@@ -299,3 +300,17 @@ def test_the_command_says_what_it_does() -> None:
     for option in ("--seed", "--seeds", "--events", "--faults", "--jobs", "--report", "--replay", "--json"):
         assert option in text
     assert "receipts simulate --seeds 1..200" in " ".join(text.split())
+
+
+def test_the_garbage_collector_is_left_as_it_was() -> None:
+    """While worlds run in this process it looks rarely; after the last one, or when the caller has enough, it
+    looks as often as before, and at everything."""
+    before = gc.get_threshold(), gc.get_freeze_count()
+    for enough in (1, 2):
+        some = results(range(2), 50, "some", 1, lambda _: None)
+        for _ in range(enough):
+            next(some)
+            assert gc.get_threshold() != before[0]
+            assert gc.get_freeze_count() > before[1]
+        some.close()  # type: ignore[attr-defined]
+        assert (gc.get_threshold(), gc.get_freeze_count()) == before

@@ -16,7 +16,7 @@ from . import node
 from .report import Row, show
 
 OF_THE_NODE = ("node", "idle", "group", "restart", "easemob")
-BESIDE = ("machine", "storage")
+BESIDE = ("machine", "storage", "simulation")
 """With tables of their own."""
 
 

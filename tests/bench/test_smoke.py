@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
+from receipts.core.conversation import Conversation
 from receipts.core.errors import Code
 from receipts.core.events import MessageAccepted
 from receipts.core.ids import MessageId, direct
 from receipts.easemob import msync_pb2 as pb
+from receipts.simulation.generator import PROFILES
 from receipts.wire import commands
 from receipts.wire.updates import Accepted, Badge, Delivered, Explained, GroupRead, Read, Reader, Rejected
-from tests.bench import node, server
+from tests.bench import node, server, simulation
 from tests.bench.easemob import VendorReceiver, VendorSender
 from tests.bench.load import closed_loop, group, play
 from tests.bench.load_checks import Asker, Receiver, Sender, Wrong, body_of, judge_count
@@ -219,3 +221,22 @@ def test_run_of_a_group_passes(tmp_path: Path) -> None:
     with node.serving(tmp_path, "tcp://127.0.0.1:0", "asyncio") as served:
         found = asyncio.run(play(group, served.url, served.pid, 0.25))
     assert found["rounds"] > 0
+
+
+def test_worlds_are_measured_by_profile(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every profile has its line beside the sum; a world in which something is wrong has no figure."""
+    simulation.main(["--runs", "1", "--seeds", "4", "--events", "50"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[-5:]] == [
+        "all profiles alike",
+        *(f"– with `{faults}` faults" for faults in PROFILES),
+    ]
+
+    def wrong(chat: Conversation, user: str) -> int:
+        return chat.head + 1
+
+    monkeypatch.setattr(Conversation, "unread", wrong)
+    with pytest.raises(SystemExit, match=r"seed 0 breaks I-\d+: no figure"):
+        simulation.measure([0], 500)

@@ -223,6 +223,38 @@ def test_damage_on_disk() -> None:
     assert found(checks_of(world).everything) == "I-8"
 
 
+def test_what_agreed_is_looked_at_again_once_it_differs() -> None:
+    """A conversation on disk that agreed with what happened is compared anew when that changes, be it one
+    entry deep inside, and agrees again as soon as it is as it was."""
+    world = world_of()
+    checks = checks_of(world)
+    talks = checks.oracle.talks
+    talk, group = talks["default", CHAT], talks["default", "G"]
+
+    def look() -> None:
+        checks._compare_stored([talk, group])
+
+    for holder, name, other in (
+        (talk.people["bob"], "read", 0),
+        (talk.people["bob"], "delivered", 0),
+        (talk, "recalled", 0),
+        (talk.facts[0], "message_id", 99),
+        (group, "receipts_expired", 1),
+    ):
+        look()
+        kept = getattr(holder, name)
+        setattr(holder, name, other)
+        found(look)
+        setattr(holder, name, kept)
+    inner: list[tuple[dict[str, Any], str]] = [(talk.people["bob"].held, "phone"), (group.asked[1], "bob")]
+    for entries, key in inner:
+        look()
+        entry = entries.pop(key)
+        found(look)
+        entries[key] = entry
+    look()
+
+
 def test_a_restart_on_a_disk_that_lost_something() -> None:
     """A node that finds less on its disk than was committed has broken its word (I-24)."""
     world = world_of()

@@ -119,10 +119,15 @@ def test_traces_get_somewhere() -> None:
     """Among what is drawn are worlds in which people send, read, and are told of it."""
     reached = 0
 
-    @settings(max_examples=40, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    # The same traces every time: how many of a few get somewhere is a matter of luck.
+    @settings(
+        max_examples=80, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    )
     @given(traces(faults=False))
     def play(trace: Trace) -> None:
         nonlocal reached
+        if reached >= 5:
+            return
         counts = replay(trace.cast, trace.steps, heal=False, check_every=1000).counts
         reached += {"send", "read"} <= set(counts) and counts["frame down"] > 10
 
