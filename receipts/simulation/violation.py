@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = ["Violation"]
 
 
@@ -21,3 +23,7 @@ class Violation(Exception):
         self.details = details
         self.step = -1
         """Index of the step after which it was found; the number of steps when it was found while healing."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Processes hand it on: an exception is made again of its message alone otherwise."""
+        return Violation, (self.invariant, self.what, self.details), {"step": self.step}
