@@ -49,12 +49,15 @@ ALSO = {
     "receipts.simulation.live": {"transports"},
     "receipts.simulation.live_people": {"transports"},
     "receipts.simulation.live_stage": {"transports"},
+    "receipts.simulation.live_page": {"receipts.easemob"},
+    "receipts.simulation.live_web": {"receipts.easemob", "transports"},
+    "receipts.simulation.websdk": {"receipts.easemob"},
     "receipts.simulation.pytest_plugin": {"transports"},
     "receipts.easemob.http_hypercorn": {"transports"},
     "receipts.easemob.http_serve": {"transports"},
     "receipts.easemob.http_uvicorn": {"transports"},
 }
-"""The async edges, which meet the wire."""
+"""The async edges, which meet the wire, and the simulation of the vendor's devices."""
 
 PURE = [
     "receipts.core",
@@ -78,9 +81,11 @@ NOT_PURE = {
     "receipts.easemob.http_serve",
     "receipts.easemob.http_uvicorn",
     "receipts.simulation.chance",
+    "receipts.simulation.exhaustive",
     "receipts.simulation.live",
     "receipts.simulation.live_people",
     "receipts.simulation.live_stage",
+    "receipts.simulation.live_web",
     "receipts.simulation.pytest_plugin",
 }
 IMPURE_MODULES = {

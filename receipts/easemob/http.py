@@ -69,6 +69,7 @@ def application(face: Face) -> Starlette:
                 allow_origin_regex=".*",  # answered with the very origin, as the vendor does
                 allow_methods=[*METHODS, "OPTIONS"],
                 allow_headers=["authorization", "content-type"],
+                expose_headers=["Retry-After"],
                 max_age=600,
             )
         ],

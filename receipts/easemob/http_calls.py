@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
+import anyio
 import attrs
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -51,6 +52,9 @@ log = logging.getLogger("receipts.easemob")
 BODY_BYTES_MAX = 512 * 1024
 """Of a request: a group of thousands is opened with all its members' names."""
 
+BODY_SECONDS_MAX = 15.0
+"""Until it is whole: the SDK waits no longer either."""
+
 NUMBER_MAX = 2**63 - 1
 
 ABSENT = frozenset({"", "undefined", "null"})
@@ -68,6 +72,8 @@ class Face:
     """Whether anybody may open an account in any of them; else only where the app's features say so."""
     token_ms: int = 24 * 60 * 60 * 1000
     """For how long a token is good."""
+    body_seconds_max: float = BODY_SECONDS_MAX
+    """For how long the rest of a request is waited for."""
 
 
 class Problem(Exception):
@@ -165,14 +171,13 @@ class Asked:
         """The JSON object that was sent.
 
         Raises:
-            Problem: It is something else, or too large.
+            Problem: It is something else, or too large, or does not come.
         """
-        text = b""
-        async with aclosing(self.request.stream()) as chunks:
-            async for chunk in chunks:
-                text += chunk
-                if len(text) > BODY_BYTES_MAX:
-                    raise Problem(413, "payload_too_large", f"a request has at most {BODY_BYTES_MAX} bytes")
+        try:
+            with anyio.fail_after(self.face.body_seconds_max):
+                text = await self._text()
+        except TimeoutError:
+            raise Problem(408, "request_timeout", "the rest of the request did not come") from None
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
@@ -180,6 +185,15 @@ class Asked:
         if not isinstance(found, dict):
             raise Problem(400, "json_parse", "the body has to be a JSON object")
         return Body(found)
+
+    async def _text(self) -> bytes:
+        text = bytearray()  # in pieces as small as somebody likes
+        async with aclosing(self.request.stream()) as chunks:
+            async for chunk in chunks:
+                text += chunk
+                if len(text) > BODY_BYTES_MAX:
+                    raise Problem(413, "payload_too_large", f"a request has at most {BODY_BYTES_MAX} bytes")
+        return bytes(text)
 
     # -- the node
 

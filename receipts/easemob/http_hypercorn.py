@@ -52,6 +52,7 @@ class HypercornServer(Server):
         # It closes what it is given when it lets nobody in any more; ours would still listen.
         config.bind = [f"fd://{bound.detach()}" for bound in self.sockets]
         config.graceful_timeout = DRAIN_SECONDS_MAX
+        config.keep_alive_timeout = self.request_seconds_max
         config.websocket_max_message_size = 2 * FRAME_BYTES_MAX  # the link says what is too large
         config.include_server_header = False
         config.alpn_protocols = ["http/1.1"]

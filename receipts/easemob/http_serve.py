@@ -19,25 +19,50 @@ from transports.base import Handler, Listener
 from transports.sockets import bind, parse
 from transports.waiting import library
 
-__all__ = ["CANCELLED_SECONDS_MAX", "DRAIN_SECONDS_MAX", "WEBSOCKET_PATH", "Server", "listen"]
+__all__ = [
+    "CANCELLED_SECONDS_MAX",
+    "DRAIN_SECONDS_MAX",
+    "REQUEST_SECONDS_MAX",
+    "STALL_SECONDS_MAX",
+    "WEBSOCKET_PATH",
+    "Server",
+    "listen",
+]
 
 WEBSOCKET_PATH = "/websocket"
 
 DRAIN_SECONDS_MAX = 5
 """For calls that are being answered, and links that are being closed, when the server stops."""
 
+REQUEST_SECONDS_MAX = 30.0
+"""From when a connection is there, or was last used, until a request has come: twice what the SDK waits for
+an answer."""
+
+STALL_SECONDS_MAX = 30.0
+"""For how long a peer may take nothing of what is sent to it. Only for hypercorn, which waits for ever for a
+write to end, even when it is cancelled: there the system has to break the connection."""
+
 CANCELLED_SECONDS_MAX = 1
 """What they still get when it is cancelled: what a node that drained has said has yet to arrive."""
 
 
 async def listen(
-    url: str, application: Application, *, ssl_context: ssl.SSLContext | None = None
+    url: str,
+    application: Application,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    request_seconds_max: float = REQUEST_SECONDS_MAX,
+    stall_seconds_max: float = STALL_SECONDS_MAX,
 ) -> Listener:
     """Take the address of a URL. `serve` of what is returned answers HTTP with the application, and runs its
     handler for each websocket at `/websocket`.
 
     Args:
         url: `http://HOST:PORT`, or `https:` with an `ssl_context`.
+        request_seconds_max: After how long, at the least, a connection is closed on which no request comes,
+            or comes too slowly to be whole; at the most twice as long.
+        stall_seconds_max: On trio, and on Linux, after how long a connection is broken whose peer takes
+            nothing that is sent to it; until then it keeps the listener from ending. On asyncio none does.
 
     Raises:
         OSError: If the address is unknown, in use, or not ours to take.
@@ -51,10 +76,13 @@ async def listen(
     if library() == "asyncio":
         from .http_uvicorn import UvicornServer
 
-        return UvicornServer(place, sockets, application, ssl_context)
+        return UvicornServer(place, sockets, application, ssl_context, request_seconds_max)
     from .http_hypercorn import HypercornServer  # here, so that asyncio never imports trio
 
-    return HypercornServer(place, sockets, application, ssl_context)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        for bound in sockets:
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(stall_seconds_max * 1000))
+    return HypercornServer(place, sockets, application, ssl_context, request_seconds_max)
 
 
 class Server(Listener):
@@ -65,6 +93,7 @@ class Server(Listener):
         sockets: Listening already.
         application: Answers HTTP.
         ssl_context: For TLS.
+        request_seconds_max: As of `listen`.
     """
 
     def __init__(
@@ -73,10 +102,12 @@ class Server(Listener):
         sockets: list[socket.socket],
         application: Application,
         ssl_context: ssl.SSLContext | None,
+        request_seconds_max: float,
     ) -> None:
         self.url = url
         self.application = application
         self.ssl_context = ssl_context
+        self.request_seconds_max = request_seconds_max
         self.sockets = sockets
         self.closing = False
         """Whether nobody is to be let in any more."""

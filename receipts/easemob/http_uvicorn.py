@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 
 import anyio
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from transports.base import Handler
 from transports.websocket import uvicorn_protocol
@@ -25,7 +28,7 @@ class UvicornServer(Server):
         context = self.ssl_context
         config = uvicorn.Config(
             self.application,
-            http="h11",
+            http=_http_protocol(self.request_seconds_max),
             ws=uvicorn_protocol(handler, path=WEBSOCKET_PATH),
             lifespan="off",
             log_config=None,
@@ -59,6 +62,42 @@ class UvicornServer(Server):
     def stop_accepting(self) -> None:
         if self._uvicorn is not None:
             self._uvicorn.stop_accepting()
+
+
+def _http_protocol(request_seconds_max: float) -> type[asyncio.Protocol]:
+    """Uvicorn's, which by itself waits for ever for a request to be whole."""
+
+    class Http(H11Protocol):
+        _looking: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._look_later()
+
+        def _look_later(self) -> None:
+            self._looking = self.loop.call_later(request_seconds_max, self._look, self.cycle)
+
+        def _look(self, last: object) -> None:
+            """End a connection on which no request has begun to be answered since the last look. To be
+            answered takes as long as it takes."""
+            if self.cycle is None or (self.cycle is last and self.cycle.response_complete):
+                self.transport.close()
+            else:
+                self._look_later()
+
+        def handle_websocket_upgrade(self, event: h11.Request) -> None:
+            self._look_no_more()
+            super().handle_websocket_upgrade(event)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._look_no_more()
+            super().connection_lost(exc)
+
+        def _look_no_more(self) -> None:
+            if self._looking is not None:
+                self._looking.cancel()
+
+    return Http
 
 
 class _Uvicorn(uvicorn.Server):

@@ -20,6 +20,7 @@ from receipts.core.errors import Code, DecodeError
 from receipts.core.events import MessageAccepted
 from receipts.core.ids import ConversationId, DeviceId, MessageId, Seq, UserId, direct, is_user_id
 from receipts.core.ranges import ranges_of
+from receipts.node.commands import Malformed
 from receipts.node.queued import (
     AckQueue,
     Answered,
@@ -44,6 +45,7 @@ from . import bodies, codec, envelopes, refusals
 from . import msync_pb2 as pb
 from .codec import BodyType, Command, Kick, Namespace, StatusCode
 from .envelopes import Arrival, Envelopes
+from .owed import OnWay, Owed
 from .refusals import Refusal
 from .window import WINDOW, Batch, Window, batches
 
@@ -71,6 +73,7 @@ class Dialects:
         self.apps = apps
         self.now = now
         self.envelopes = Envelopes()
+        self.owed = Owed()
 
     def __call__(self) -> EasemobDialect:
         """A dialect for one link."""
@@ -125,13 +128,17 @@ class EasemobDialect:
         self._delivered: set[MessageId] = set()
         """Messages of which it has, before it acknowledged their frame; and those of which it has not."""
         self._undelivered: list[Arrival] = []
+        self._on_way: OnWay | None = None
+        """Once the device has shown that it sends delivery receipts, on this link or an earlier one."""
+        self._again: frozenset[MessageId] = frozenset()
+        """What it may have had, and said so, on an earlier link."""
         self._live = False
         self._listed = False
         """Whether an UNREAD was answered with the queue."""
         self._pulling = False
         """Whether the SDK waits to hear that the queue is empty."""
-        self._late: AckQueue | None = None
-        """An acknowledgement that the node could not write down."""
+        self._late: list[AckQueue] = []
+        """Acknowledgements that the node could not write down."""
 
     # -- frames in
 
@@ -154,16 +161,21 @@ class EasemobDialect:
         if command == Command.UNREAD:
             return [*self._once_more(), commands.Ping(rid=self._expect(_Asked("unread")))]
         if command == Command.LOGOUT:
-            return []
+            return [self._leave()]
         raise DecodeError(f"there is no command {command} from a client")
+
+    def _leave(self) -> Malformed:
+        """The SDK closes as soon as it has said so, and waits for nothing: from now on the user is away, not
+        only when the end of the link is noticed."""
+        self._state = "left"
+        return Malformed(code=Code.LOGGED_OUT, reason="the client has left", fatal=True)
 
     def _once_more(self) -> list[AckQueue]:
         """What the node could not write down: the SDK does not say it twice, and waits for what follows."""
-        late, self._late = self._late, None
-        if late is None:
-            return []
-        self._expect_arrival(late)
-        return [late]
+        late, self._late = self._late, []
+        for arrival in late:
+            self._expect_arrival(arrival)
+        return late
 
     def _expect_arrival(self, arrival: AckQueue) -> None:
         asked = self._asked[arrival.rid] = _Asked("arrival")
@@ -272,6 +284,8 @@ class EasemobDialect:
         if kind == BodyType.CHANNEL_ACK:
             rid = self._expect(_Asked("receipt", local_id, self._receipt_id(local_id)))
             return ReadUpTo(rid, conversation, self._written.get(conversation, 0))
+        if kind not in _ABOUT_A_MESSAGE:
+            return self._refuse(local_id, "this kind of message is not supported")
         if not 0 < mid <= INT_MAX:
             return self._refuse(local_id, "group ack msg not found")
         if kind == BodyType.READ_ACK:
@@ -282,21 +296,24 @@ class EasemobDialect:
             return ToMessage(rid, conversation, mid, Deed.READ, content)
         if kind == BodyType.DELIVER_ACK:
             receipt_id = envelopes.receipt_id_of(mid, self._user, Level.DELIVERED)
-            self._delivers = True
+            self._shown()
             if len(self._delivered) < EARLY_MAX:
                 self._delivered.add(MessageId(mid))
             rid = self._expect(_Asked("delivery", local_id, receipt_id))
             return ToMessage(rid, conversation, mid, Deed.DELIVER)
-        if kind == BodyType.RECALL:
-            rid = self._expect(_Asked("recall", local_id, self._receipt_id(local_id)))
-            return ToMessage(rid, conversation, mid, Deed.RECALL)
-        return self._refuse(local_id, "this kind of message is not supported")
+        rid = self._expect(_Asked("recall", local_id, self._receipt_id(local_id)))
+        return ToMessage(rid, conversation, mid, Deed.RECALL)
 
     def _message(
         self, meta: pb.Meta, body: pb.MessageBody, conversation: ConversationId, to: str, group: bool
     ) -> commands.SendMessage:
         asks = group and body.msgConfig.allowGroupAck
-        stored = bodies.stored(meta.payload, body, self._user, to, group=group)
+        payload = meta.payload
+        if body.sender.name != self._user or body.to.name != to:
+            # In capitals: everywhere else, in receipts and lists, users have their names in small letters.
+            body.sender.name, body.to.name = self._user, to
+            payload = body.SerializeToString()
+        stored = bodies.stored(payload, body, self._user, to, group=group)
         rid = self._expect(_Asked("message", meta.id, to=to, asks=asks))
         return commands.SendMessage(rid, conversation, stored, meta.id, bodies.counts_of(body), asks)
 
@@ -309,15 +326,15 @@ class EasemobDialect:
     def _arrived(self, key: int) -> list[Any]:
         """The SDK has all frames up to a key."""
         arrived = self._window.arrived(key)
-        found: list[Any] = [
-            commands.AckStatistics(rid=0, through=batch.summary) for batch in arrived if batch.summary
-        ]
+        found: list[Any] = [*self._once_more()]
+        found += [commands.AckStatistics(rid=0, through=batch.summary) for batch in arrived if batch.summary]
         found += self._deliveries(arrived)
         page = next((batch.ends_page for batch in reversed(arrived) if batch.ends_page), "")
         goes_on = bool(page or self._window.waits or (self._pulling and self._caught_up))
-        rid = self._expect(_Asked("arrival")) if goes_on else 0
+        heard = self._window.heard(arrived)
+        # What is written at once may fail, and has to be said again then.
+        rid = self._expect(_Asked("arrival")) if goes_on or any(one.held for one in heard) else 0
         if arrived:
-            heard = self._window.heard(arrived)
             arrival = AckQueue(rid=rid, heard=heard, page=page, through=self._through)
             if rid:
                 self._expect_arrival(arrival)
@@ -326,21 +343,31 @@ class EasemobDialect:
             found.append(commands.Ping(rid=rid))
         return found
 
+    def _shown(self) -> None:
+        """The SDK sends delivery receipts."""
+        if not self._delivers:
+            self._delivers = True
+            on_way = [arrival.message_id for arrival in self._window.arrivals]
+            self._on_way = self._dialects.owed.shown((self._app, self._user, self._resource), on_way)
+
     def _deliveries(self, arrived: Iterable[Batch]) -> list[commands.AckDelivered]:
         """Delivery receipts that the SDK does not send. What it had from an earlier link already it drops
-        without a word, whether its receipt came through or not; but if it sends them at all, one shows it."""
-        left = self._undelivered
-        for batch in arrived:
-            for arrival in batch.arrivals:
-                if arrival.message_id in self._delivered:
-                    self._delivered.discard(arrival.message_id)
-                elif self._delivers or len(left) < EARLY_MAX:
-                    left.append(arrival)
-        if not self._delivers:
-            return []
-        self._undelivered = []
+        without a word, whether its receipt came through or not; but if it sends them at all, one shows it, on
+        this link or on the one on which the message came first."""
+        left, owed = self._undelivered, list[Arrival]()
+        for arrival in (arrival for batch in arrived for arrival in batch.arrivals):
+            if self._on_way is not None:
+                self._on_way.discard(arrival.message_id)
+            if arrival.message_id in self._delivered:
+                self._delivered.discard(arrival.message_id)
+            elif arrival.message_id in self._again:
+                owed.append(arrival)
+            elif self._delivers or len(left) < EARLY_MAX:
+                left.append(arrival)
+        if self._delivers:
+            owed, self._undelivered = [*owed, *left], []
         seqs: dict[ConversationId, list[Seq]] = {}
-        for arrival in left:
+        for arrival in owed:
             seqs.setdefault(arrival.conversation, []).append(arrival.seq)
         return [
             commands.AckDelivered(0, conversation, ranges_of(seqs[conversation])) for conversation in seqs
@@ -376,9 +403,14 @@ class EasemobDialect:
     def _welcome(self, update: Welcome, tick: int) -> list[Frame]:
         del self._asked[update.rid]
         self._state = "in"
+        self._on_way = self._dialects.owed.known((self._app, self._user, self._resource))
+        if self._on_way is not None:
+            self._again = self._on_way.all()
         return [codec.provision_frame(self._resource, expires_ms=self._expires_ms)]
 
     def _goodbye(self, update: Goodbye, tick: int) -> list[Frame]:
+        if self._state == "left":
+            return [codec.farewell_frame(StatusCode.OK, update.reason)]
         kick = refusals.kick_of(update.code, update.reason)
         if self._state == "in" and kick is not None:
             return [self._frame(Batch([self._statistics(kick)]))]
@@ -421,7 +453,8 @@ class EasemobDialect:
         if asked is None:  # what needs no answer is refused in silence: the SDK would not know of what
             return []
         if asked.kind == "arrival":
-            self._late = asked.arrival
+            assert asked.arrival is not None  # else it stood for a `Ping`, which nobody refuses
+            self._late.append(asked.arrival)
             return []
         if asked.kind == "login":
             refusal = refusals.of_login(update)
@@ -484,6 +517,9 @@ class EasemobDialect:
         self._key += 1
         frame = codec.metas_frame(batch.metas, self._key, self._queue, self._now())
         batch.key, batch.metas = self._key, []
+        if self._on_way is not None:
+            for arrival in batch.arrivals:
+                self._on_way.add(arrival.message_id)
         written = self._written
         for heard in batch.heard:
             if heard.held:
@@ -492,6 +528,8 @@ class EasemobDialect:
 
 
 _MALFORMED = frozenset({Code.BAD_FRAME, Code.FRAME_TOO_LARGE, Code.NOT_LOGGED_IN, Code.ALREADY_LOGGED_IN})
+
+_ABOUT_A_MESSAGE = (BodyType.READ_ACK, BodyType.DELIVER_ACK, BodyType.RECALL)
 
 _NOTHING_TO_DELIVER = frozenset({Code.UNKNOWN_MESSAGE, Code.RECALLED, Code.EXPIRED})
 """The SDK sends delivery receipts by itself: of a message that is gone by now, nobody minds."""

@@ -112,6 +112,11 @@ class Window:
         return bool(self._waiting)
 
     @property
+    def arrivals(self) -> Iterator[Arrival]:
+        """Messages that are on their way."""
+        return (arrival for batch in self._sent for arrival in batch.arrivals)
+
+    @property
     def of_pages(self) -> bool:
         """Whether something that the device missed has not arrived."""
         return any(batch.of_page for batch in (*self._sent, *self._waiting))

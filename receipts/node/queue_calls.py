@@ -89,12 +89,18 @@ def _hold(world: World, session: Session, chat: Chat, ranges: Ranges) -> None:
 
 def _page_arrived(world: World, session: Session, queue: Queue, token: str) -> None:
     if session.state == "live":
-        queue.start = rows.Start.KNOWN
+        _caught_up(queue)
     queues.move(world, session, token.partition(":")[2])
     world.tick.writes = True
     if session.state == "behind" and not session.page_coming:
         session.page_coming = True
         catchup.ask_page(world, session)
+
+
+def _caught_up(queue: Queue) -> None:
+    """It has all there was, up to what a summary tells: if that is lost, it comes back as it was."""
+    if not queue.summed_up:
+        queue.start = rows.Start.KNOWN
 
 
 def _tick_of(position: str) -> int:
@@ -198,7 +204,7 @@ def _page(world: World, session: Session, context: None, found: rows.ResumePage)
     if items:
         return [QueuePage(tuple(items), token, live)]
     if live:
-        queue.start = rows.Start.KNOWN
+        _caught_up(queue)
         queues.move(world, session, token.partition(":")[2])
         return [QueuePage((), token, live)]
     session.page_coming = True
@@ -259,7 +265,8 @@ def _received(
         if not ids:  # all of it the peer's own messages, or recalled ones
             settled.update(ranges)
         elif level is Level.READ and owed.all_read and owed.by_conversation:
-            items.append(Received(conversation, peer, Level.ALL_READ, ranges, (), changed.head, at_ms))
+            # Not the head: messages behind this pass, and that they are read, come with the next one.
+            items.append(Received(conversation, peer, Level.ALL_READ, ranges, (), ranges[-1] - 1, at_ms))
         else:
             items.append(Received(conversation, peer, level, ranges, ids, ranges[-1] - 1, at_ms))
     if owed.seen_through > known.cleared:
@@ -306,8 +313,10 @@ def _answered(
             items.append(Answered(conversation, ask.seq, MessageId(row.message_id), before, tuple(new)))
     if not items:  # else the last of them says it, once it has arrived
         key = changed.row.key
+        if queue.has_summary:
+            settled = max(settled, summed_up)
         queues.note(world, session, key, known, Heard(conversation, answered=settled))
-        if summed_up:
+        if summed_up and not queue.has_summary:
             queue.summed_up[key] = Heard(conversation, answered=summed_up)
     return items
 
@@ -316,6 +325,7 @@ def _summary(world: World, session: Session, context: None, found: list[Any]) ->
     """R9, with the ids of the messages."""
     if not found:
         session.user.owed = False
+        _queue(session).has_summary = True
         return []
     counts = tuple(
         (conversation, seq, MessageId(message_id), readers)

@@ -46,7 +46,17 @@ __all__ = [
 class Queue:
     """A session's memory of what its device was told."""
 
-    __slots__ = ("heads", "known_tick", "login_ms", "position", "start", "summary_after", "summed_up", "told")
+    __slots__ = (
+        "has_summary",
+        "heads",
+        "known_tick",
+        "login_ms",
+        "position",
+        "start",
+        "summary_after",
+        "summed_up",
+        "told",
+    )
 
     def __init__(self, row: rows.QueueRow) -> None:
         self.position = row.position
@@ -56,6 +66,8 @@ class Queue:
         """When the device became known."""
         self.summary_after: int | None = None
         """A summary tells the answers after this tick and up to the login; None when there is none."""
+        self.has_summary = False
+        """Whether it has arrived, or there was nothing to tell."""
         self.summed_up: dict[int, Heard] = {}
         """By key, what is known once the summary has arrived."""
         self.told: dict[int, Known] = {}
@@ -142,12 +154,14 @@ def open_queue(world: World, session: Session) -> None:
 
 
 def move(world: World, session: Session, position: str) -> None:
-    """All up to a position has arrived; to be written with other rows."""
+    """All up to a position has arrived; to be written with other rows. What a summary tells has not before
+    that has: until then the device would come back to where it was."""
     queue = session.queue
     assert queue is not None
-    queue.position = position
+    if not queue.summed_up:
+        queue.position = position
     app, user = session.app.id, session.user.name
-    row = rows.QueueRow(app, user, session.device, position, queue.start, queue.login_ms)
+    row = rows.QueueRow(app, user, session.device, queue.position, queue.start, queue.login_ms)
     world.queue_rows[app, user, session.device] = row
 
 
@@ -162,6 +176,7 @@ def summary_arrived(world: World, session: Session) -> None:
     """The summary of what was answered in absence has arrived."""
     queue = session.queue
     if queue is not None:
+        queue.has_summary = True
         for key, heard in queue.summed_up.items():
             note(world, session, key, queue.told[key], heard)
         queue.summed_up.clear()
@@ -192,7 +207,7 @@ def foresee(
     if isinstance(event, ReadMarked):
         level, at_ms = Level.READ, event.at_ms
         if event.by is By.CONVERSATION and _all_read(chat, reader, shared):
-            return Received(chat.id, reader, Level.ALL_READ, shared, (), event.through, at_ms)
+            return Received(chat.id, reader, Level.ALL_READ, shared, (), shared[-1] - 1, at_ms)
     else:
         level, at_ms = Level.DELIVERED, world.now_ms
     ids = _ids(world.infos(chat, seqs_of(shared)), reader)

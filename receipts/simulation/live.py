@@ -18,7 +18,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from traceback import format_exception
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import trio._core._run as scheduler
@@ -28,14 +28,17 @@ from receipts.client.connection import Connection
 from receipts.core.ids import ConversationId
 from receipts.core.value import value
 from receipts.node.commands import ExplainFor, Verify
-from transports.base import Link
-from transports.faulty import Plan
+from receipts.node.runner import Node
+from transports.base import Handler, Link
 
 from .chance import Chance
 from .live_checks import Truth, check_sent, differences, recount
 from .live_people import CALM, ROUGH, LiveFaults, People
-from .live_stage import Device, Stage, Trace
+from .live_stage import APP, Device, Stage, Trace
 from .violation import Violation
+
+if TYPE_CHECKING:
+    from .live_web import WebPeople
 
 __all__ = ["CALM", "ROUGH", "LiveFaults", "LiveOutcome", "simulate_live"]
 
@@ -79,6 +82,8 @@ def simulate_live(
     url: str = "memory://simulated",
     wrap: Callable[[Link], Link] = lambda link: link,
     idle_seconds: float = 0.0,
+    web: bool = False,
+    web_url: str = "memory://simulated-web",
     line: Callable[[str], None] | None = None,
 ) -> LiveOutcome:
     """Let users do this and that while things go wrong; then mend everything and demand that all agree.
@@ -96,6 +101,8 @@ def simulate_live(
         idle_seconds: How long nothing may happen, in real time, before the world's time jumps. 0 is for
             transports without sockets. With sockets, take 0.01 or more; which frame comes first is then
             the machine's choice, and a seed is not one run any more.
+        web: Whether users have devices with the vendor's SDK, too; takes the extra `easemob`.
+        web_url: Where the node listens for those, as `url`; any scheme.
         line: Called with every line of the trace.
 
     Raises:
@@ -104,8 +111,8 @@ def simulate_live(
     trace = Trace(line)
 
     async def main() -> float:
-        async with _world(seed, url, wrap, faults, trace) as (stage, people):
-            await _play(stage, people, deeds)
+        async with _world(seed, url, web_url if web else "", wrap, faults, trace) as (stage, people, guests):
+            await _play(stage, people, guests, deeds)
         return anyio.current_time()
 
     clock = MockClock(autojump_threshold=idle_seconds)
@@ -164,17 +171,27 @@ def _silence() -> Iterator[None]:
 
 @asynccontextmanager
 async def _world(
-    seed: int, url: str, wrap: Callable[[Link], Link], faults: LiveFaults, trace: Trace
-) -> AsyncIterator[tuple[Stage, People]]:
+    seed: int, url: str, web_url: str, wrap: Callable[[Link], Link], faults: LiveFaults, trace: Trace
+) -> AsyncIterator[tuple[Stage, People, WebPeople | None]]:
     """A stage with people on it; what is wrong comes out bare."""
     chance = Chance(seed)
     settings = chance.one_of(SETTINGS)
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        stage = Stage(seed, address=url, wrap=wrap, settings=settings, trace=trace, tasks=tasks)
-        people = People(stage, chance, faults, USERS)
+        stage = Stage(
+            seed,
+            address=url,
+            wrap=wrap,
+            settings=settings,
+            trace=trace,
+            tasks=tasks,
+            web_address=web_url,
+            web_handler=_web_handler() if web_url else None,
+        )
+        guests = _web_people(stage, chance, faults) if web_url else None
+        people = People(stage, chance, faults, USERS, guests)
         try:
-            yield stage, people
+            yield stage, people, guests
         except Exception as error:
             failure = error
         with anyio.move_on_after(100):
@@ -184,14 +201,31 @@ async def _world(
         raise failure
 
 
-async def _play(stage: Stage, people: People, deeds: int) -> None:
+# Imported where they are wanted: the vendor's codec is an extra of the package.
+
+
+def _web_handler() -> Callable[[Node], Handler]:
+    from .live_web import handler
+
+    return handler
+
+
+def _web_people(stage: Stage, chance: Chance, faults: LiveFaults) -> WebPeople:
+    from .live_web import WebPeople
+
+    return WebPeople(stage, chance, faults)
+
+
+async def _play(stage: Stage, people: People, guests: WebPeople | None, deeds: int) -> None:
     await people.begin()
     async with anyio.create_task_group() as tasks:
         await people.run(deeds, tasks)
         await _heal(stage)
+        if guests is not None:
+            guests.heal()
         await _settle(stage, people)
         tasks.cancel_scope.cancel()
-    await _check(stage, people)
+    await _check(stage, people, guests)
 
 
 async def _heal(stage: Stage) -> None:
@@ -201,9 +235,7 @@ async def _heal(stage: Stage) -> None:
     stage.disk.full, stage.disk.fails = False, None
     await stage.start()
     for device in stage.devices:
-        device.wire.plan = Plan
-        device.wire.cut()
-        device.wire.heal()
+        device.wire.repair()
 
 
 async def _settle(stage: Stage, people: People) -> None:
@@ -225,6 +257,8 @@ def _check_mistakes(stage: Stage, people: People) -> None:
         if device.me.session.error is not None:
             mistakes.append(device.me.session.error)
     if mistakes:
+        if isinstance(mistakes[0], Violation):
+            raise mistakes[0]
         details = "".join(format_exception(mistakes[0]))
         raise Violation("crash", f"{type(mistakes[0]).__name__}: {mistakes[0]}", details)
 
@@ -232,12 +266,14 @@ def _check_mistakes(stage: Stage, people: People) -> None:
 # -- what must hold in the end
 
 
-async def _check(stage: Stage, people: People) -> None:
+async def _check(stage: Stage, people: People, guests: WebPeople | None) -> None:
     truths = recount(stage.disk)
-    check_sent(truths, people.accepted)
+    check_sent(truths, people.accepted | (guests.accepted if guests is not None else {}))
     await _check_node(stage, people, truths)
     for device in stage.devices:
         await _check_device(device, truths)
+    if guests is not None:
+        await guests.check(truths)
     for device in list(stage.devices):
         joined = [truth.name for truth in truths if truth.joined(device.me.user)]
         await _check_fresh(stage, device, joined)
@@ -246,12 +282,12 @@ async def _check(stage: Stage, people: People) -> None:
 async def _check_node(stage: Stage, people: People, truths: list[Truth]) -> None:
     """What the node has in memory is right, and what it answers."""
     for truth in truths:
-        findings = await stage.operate(Verify(rid=1, app="default", conversation=truth.name))
+        findings = await stage.operate(Verify(rid=1, app=APP, conversation=truth.name))
         if (said := json.loads(findings.text)) != []:
             raise Violation(said[0]["invariant"], f"the node's {truth.name} is not right", str(said))
         for user in people.users:
             if truth.joined(user):
-                asked = ExplainFor(rid=1, app="default", user=user, conversation=truth.name)
+                asked = ExplainFor(rid=1, app=APP, user=user, conversation=truth.name)
                 answer = await stage.operate(asked)
                 seqs, unread = [seq for seq, _ in answer.messages], sorted(truth.unread(user))
                 if (answer.unread, seqs) != (len(unread), unread):

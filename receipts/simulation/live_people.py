@@ -7,8 +7,8 @@ they do between people. What the node refuses is noted and is no fault. What mus
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import anyio
 import anyio.abc
@@ -23,7 +23,7 @@ from transports.faulty import Cut, Plan
 from .chance import Chance
 from .live_stage import Device, Stage
 
-__all__ = ["CALM", "ROUGH", "Deed", "LiveFaults", "People"]
+__all__ = ["CALM", "GROUPS", "ROUGH", "Deed", "Guests", "LiveFaults", "People", "draw_plan"]
 
 
 @value
@@ -64,6 +64,7 @@ ROUGH = LiveFaults(
 """Everything goes wrong, and often."""
 
 GROUPS = ("G", "H")
+"""Of everybody; who is in them changes."""
 
 BREAKS_AT_MAX = 40
 """The last frame of a link that may break by plan: late enough for catch-up to be through."""
@@ -79,6 +80,30 @@ class Deed(NamedTuple):
     """Whether nothing else begins before it is done."""
 
 
+class Guests(Protocol):
+    """Devices of the same users that are not this project's clients, and what is done on them."""
+
+    async def begin(self, users: Sequence[str]) -> None:
+        """The first devices of everybody appear."""
+
+    def draw_fault(self) -> Deed | None:
+        """Something that goes wrong with one of them, or nothing."""
+
+    def draw(self) -> Deed:
+        """Something that is done on one of them."""
+
+    def mend(self) -> None:
+        """All of their wires are mended."""
+
+    @property
+    def unrest(self) -> str | None:
+        """What is under way with them; None when nothing is."""
+
+    @property
+    def mistakes(self) -> Sequence[BaseException]:
+        """What was found wrong with them up to now."""
+
+
 class People:
     """Those who do this and that.
 
@@ -87,17 +112,20 @@ class People:
         chance: Where everything is drawn from.
         faults: What goes wrong.
         users: How many.
+        guests: Other devices of theirs, on which every other deed is done.
     """
 
-    def __init__(self, stage: Stage, chance: Chance, faults: LiveFaults, users: int) -> None:
+    def __init__(
+        self, stage: Stage, chance: Chance, faults: LiveFaults, users: int, guests: Guests | None = None
+    ) -> None:
         self.stage = stage
         self.users = [f"user{number}" for number in range(1, users + 1)]
         self.accepted: dict[str, ConversationId] = {}
         """Bodies that the node said it has: body → conversation."""
-        self.mistakes: list[BaseException] = []
-        """What no deed may end in."""
+        self._mistakes: list[BaseException] = []
         self._chance = chance
         self._faults = faults
+        self._guests = guests
         self._under_way: dict[int, str] = {}
         self._begun = 0
         self._bodies = 0
@@ -138,6 +166,8 @@ class People:
         for user in users:
             for name in ("phone", "tablet")[: 1 + self._chance.below(2)]:
                 await self._appear(user, name)
+        if self._guests is not None:
+            await self._guests.begin(users)
 
     async def run(self, deeds: int, tasks: anyio.abc.TaskGroup) -> None:
         """Do that many deeds; those that were begun may be under way when it ends."""
@@ -151,15 +181,26 @@ class People:
             await anyio.sleep(self._chance.one_of((0.0, 0.0, 0.05, 0.5)))
 
     def _draw(self) -> Deed:
-        return self._draw_fault() or self._chance.one_of(self._deeds)(self._someone())
+        fault = self._draw_fault()
+        if fault is not None:
+            return fault
+        if self._guests is not None and self._chance.happens(500):
+            return self._guests.draw_fault() or self._guests.draw()
+        return self._chance.one_of(self._deeds)(self._someone())
 
     def _someone(self) -> Device:
         return self._chance.one_of(self.stage.devices)
 
     @property
+    def mistakes(self) -> list[BaseException]:
+        """What no deed may end in."""
+        return [*self._mistakes, *(self._guests.mistakes if self._guests is not None else ())]
+
+    @property
     def unrest(self) -> str | None:
         """A deed that has not ended; None when there is none."""
-        return next(iter(self._under_way.values()), None)
+        known = next(iter(self._under_way.values()), None)
+        return known or (self._guests.unrest if self._guests is not None else None)
 
     async def _tried(self, deed: Deed) -> None:
         self._begun += 1
@@ -172,7 +213,7 @@ class People:
         except (LocalProtocolError, ConnectionLost) as error:
             self.stage.trace.note("impossible", f"{type(error).__name__} {deed.what}")
         except Exception as error:
-            self.mistakes.append(error)
+            self._mistakes.append(error)
         finally:
             del self._under_way[number]
 
@@ -255,21 +296,7 @@ class People:
             share_read=chance.happens(900),
             coalesce_ms=chance.one_of((0, 50, 2000)),
         )
-        device.wire.plan = self._plan
-
-    def _plan(self) -> Plan:
-        """What goes wrong on one link."""
-        chance, faults = self._chance, self._faults
-        cut: Cut | None = None
-        if chance.happens(faults.breaks):
-            cut = Cut(index=chance.below(BREAKS_AT_MAX), when=chance.one_of(("before", "after")))
-        sending = chance.happens(500)
-        most = chance.one_of((0, faults.delay_ms_max // 30, faults.delay_ms_max)) / 1000
-        return Plan(
-            send_cut=cut if sending else None,
-            receive_cut=None if sending else cut,
-            receive_delay_seconds=(0.0, most) if most else None,
-        )
+        device.wire.plan = lambda: draw_plan(chance, self._faults)
 
     # -- what people do
 
@@ -393,9 +420,25 @@ class People:
         async def heal() -> None:
             for one in self.stage.devices:
                 one.wire.heal()
+            if self._guests is not None:
+                self._guests.mend()
 
         return Deed("all wires are mended", heal)
 
     def _wait(self, device: Device) -> Deed:
         seconds = self._chance.one_of((0.01, 0.3, 5.0, 100.0))
         return Deed(f"{seconds} s go by", lambda: anyio.sleep(seconds), waits=True)
+
+
+def draw_plan(chance: Chance, faults: LiveFaults) -> Plan:
+    """What goes wrong on one link."""
+    cut: Cut | None = None
+    if chance.happens(faults.breaks):
+        cut = Cut(index=chance.below(BREAKS_AT_MAX), when=chance.one_of(("before", "after")))
+    sending = chance.happens(500)
+    most = chance.one_of((0, faults.delay_ms_max // 30, faults.delay_ms_max)) / 1000
+    return Plan(
+        send_cut=cut if sending else None,
+        receive_cut=None if sending else cut,
+        receive_delay_seconds=(0.0, most) if most else None,
+    )

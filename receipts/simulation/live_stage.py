@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from itertools import count
@@ -25,10 +25,13 @@ from receipts.node.commands import AddUser, Admin, MakeGroup, MakeToken
 from receipts.node.runner import Node
 from receipts.storage.base import Batch, MetaRow, StoreFailed, StoreFull
 from receipts.storage.memory import MemoryStore
-from transports.base import Frame, Link
+from transports.base import Frame, Handler, Link
 from transports.faulty import FaultyLink, Plan
 
-__all__ = ["EPOCH_MS", "Device", "Disk", "Stage", "Trace", "Wire"]
+__all__ = ["APP", "EPOCH_MS", "Device", "Disk", "Stage", "Trace", "Wire"]
+
+APP = "default"
+"""The app that everybody is in."""
 
 EPOCH_MS = 1_700_000_000_000
 """What the node's clock shows when a world begins."""
@@ -102,11 +105,13 @@ class Wire:
     Args:
         stage: Where it belongs.
         name: Of the device, for the trace.
+        where: Gives the URL of the node at its other end; None while the node is down.
     """
 
-    def __init__(self, stage: Stage, name: str) -> None:
+    def __init__(self, stage: Stage, name: str, where: Callable[[], str | None]) -> None:
         self._stage = stage
         self._name = name
+        self._where = where
         self.url = f"{_SCHEME}://{next(_numbers)}"
         """What the device connects to."""
         self.plan: Callable[[], Plan] = Plan
@@ -136,14 +141,20 @@ class Wire:
         """The way is free again."""
         self._up.set()
 
+    def repair(self) -> None:
+        """Nothing goes wrong from the next link on, which replaces the present one."""
+        self.plan = Plan
+        self.cut()
+        self.heal()
+
     @asynccontextmanager
     async def open(self, **options: object) -> AsyncIterator[Link]:
         """A link to the node, as `transports.connect` gives it."""
         await self._up.wait()
-        stage = self._stage
-        if stage.url is None:
+        stage, url = self._stage, self._where()
+        if url is None:
             raise ConnectionRefusedError("the node is down")
-        async with transports.connect(stage.url, **options) as link:  # type: ignore[arg-type]
+        async with transports.connect(url, **options) as link:  # type: ignore[arg-type]
             plan = self.plan()
             self._link = _Tap(FaultyLink(stage.wrap(link), plan, stage.delays), self)
             self.links += 1
@@ -244,6 +255,8 @@ class Stage:
         settings: Of the app `default`, JSON.
         trace: Where everything is noted.
         tasks: Where node and devices run.
+        web_address: Where the node listens for the vendor's SDKs.
+        web_handler: Makes of a node what serves them; None when there are none.
     """
 
     def __init__(
@@ -255,6 +268,8 @@ class Stage:
         settings: str,
         trace: Trace,
         tasks: anyio.abc.TaskGroup,
+        web_address: str = "",
+        web_handler: Callable[[Node], Handler] | None = None,
     ) -> None:
         self.disk = Disk(f"life-{seed:016x}")
         self.trace = trace
@@ -267,11 +282,15 @@ class Stage:
         """The one that runs."""
         self.url: str | None = None
         """Where it listens."""
+        self.web_url: str | None = None
+        """Where it listens for the vendor's SDKs."""
         self.broken: BaseException | None = None
         """What ended a node that nobody had told to fail."""
         self.ahead_ms = 0
         """How far the node's clock is ahead of the world's time; may change at any moment."""
         self._address = address
+        self._web_address = web_address
+        self._web_handler = web_handler
         self._settings = settings
         self._tasks = tasks
         self._tokens: dict[str, str] = {}
@@ -297,14 +316,18 @@ class Stage:
         """From one start of the node to its end."""
         node = Node(
             self.disk,
-            apps={"default": self._settings},
+            apps={APP: self._settings},
             clock=self.now_ms,
+            steady=lambda: int(anyio.current_time() * 1000),
             heartbeat_ms=HEARTBEAT_MS,
             inline=True,
         )
         try:
             async with node.running():
                 self.url = await node.listen(self._address)
+                if self._web_handler is not None:
+                    listener = await transports.listen(self._web_address)
+                    self.web_url = node.listen_at(listener, self._web_handler(node))
                 self.node = node
                 self.trace.note("node", "starts")
                 task_status.started()
@@ -316,7 +339,7 @@ class Stage:
             if not self.disk.failed:
                 self.broken = error
         finally:
-            self.node = self.url = None
+            self.node = self.url = self.web_url = None
             self._ended.set()
             self.trace.note("node", "ends")
 
@@ -333,8 +356,8 @@ class Stage:
 
     async def user(self, name: str) -> None:
         """A new account."""
-        await self.operate(AddUser(rid=1, app="default", user=name))
-        token = await self.operate(MakeToken(rid=1, app="default", user=name, lifetime_ms=TOKEN_MS))
+        await self.operate(AddUser(rid=1, app=APP, user=name))
+        token = await self.operate(MakeToken(rid=1, app=APP, user=name, lifetime_ms=TOKEN_MS))
         self._tokens[name] = token.text
 
     async def group(self, name: str, owner: str, members: Sequence[str], admins: Sequence[str]) -> None:
@@ -342,7 +365,7 @@ class Stage:
         await self.operate(
             MakeGroup(
                 rid=1,
-                app="default",
+                app=APP,
                 conversation=name,
                 name=name,
                 owner=owner,
@@ -353,9 +376,17 @@ class Stage:
 
     # -- devices
 
+    def token(self, user: str) -> str:
+        """A user's token; it does not expire."""
+        return self._tokens[user]
+
+    async def keep(self, life: Callable[..., Coroutine[Any, Any, None]]) -> None:
+        """Run what has a life of its own (`TaskGroup.start`) until the world ends."""
+        await self._tasks.start(life)
+
     async def device(self, user: str, name: str, **options: bool | int) -> Device:
         """A device without a past appears; it is not waited for until it is logged in."""
-        wire = Wire(self, f"{user}/{name}")
+        wire = Wire(self, f"{user}/{name}", lambda: self.url)
         _wires[wire.url] = wire
         me = connect(
             wire.url,

@@ -205,6 +205,7 @@ class ReceiptsWorld:
         wrap: Callable[[Link], Link] = lambda link: link,
         deeds: int = 200,
         idle_seconds: float = 0.0,
+        web: bool = False,
     ) -> LiveOutcome:
         """Let a live world live, over a transport of yours: see `receipts.simulation.live`.
 
@@ -213,12 +214,15 @@ class ReceiptsWorld:
             wrap: Put around the device's end of every link.
             deeds: How many things are done.
             idle_seconds: 0 for a transport without sockets, 0.01 or more for one with.
+            web: Whether users have devices with the vendor's SDK, too.
         """
         from receipts.simulation.live import simulate_live
         from receipts.simulation.violation import Violation
 
         try:
-            return simulate_live(self.seed, deeds=deeds, url=url, wrap=wrap, idle_seconds=idle_seconds)
+            return simulate_live(
+                self.seed, deeds=deeds, url=url, wrap=wrap, idle_seconds=idle_seconds, web=web
+            )
         except Violation as found:
             pytest.fail(f"{found}\n{found.details}\n\n{self._seed_line}", pytrace=False)
 

@@ -345,7 +345,7 @@ class Owed(NamedTuple):
     own: list[MessageRow]
     """The user's own messages among `delivered`, `read` and the changed asks, rising, bodies empty."""
     recalled: list[MessageRow]
-    """What the device holds and was recalled since, rising."""
+    """What the device may have and was recalled since, rising."""
     told: bytes | None
     """As the device's `ToldRow` has it."""
 

@@ -352,7 +352,8 @@ class _Part:
             delivered,
             read,
             settled,
-            bool(read) and not self._is_left(theirs.read_shared, self._user, EMPTY),
+            # Of what the user has cleared, too: the device may still show it.
+            bool(read) and not self._is_left(through(self._head), theirs.read_shared, self._user, EMPTY),
             bool(theirs.advances) and theirs.advances[-1].by is By.CONVERSATION,
             self._seen_through(peer),
             told.answered,
@@ -369,15 +370,14 @@ class _Part:
     def _seen_through(self, peer: UserId) -> Seq:
         read = self._marks(self._user).read
         last = self._store._last_of(self._key, peer)
-        if last not in read or self._is_left(read, peer, self._store._uncounted(self._key)):
+        visible = readable(self._member, self._head, self._row.expired_through)
+        if last not in read or self._is_left(visible, read, peer, self._store._uncounted(self._key)):
             return 0
         return last
 
-    def _is_left(self, read: RangeSet, author: UserId, apart: Ranges) -> bool:
-        """Whether a message of somebody's, which the user may see, is not in `read`."""
-        seen = RangeSet(self._store._recalled(self._key)).missing(
-            readable(self._member, self._head, self._row.expired_through)
-        )
+    def _is_left(self, ranges: Ranges, read: RangeSet, author: UserId, apart: Ranges) -> bool:
+        """Whether a message of somebody's in `ranges`, which was not recalled, is not in `read`."""
+        seen = RangeSet(self._store._recalled(self._key)).missing(ranges)
         missing = read.missing(RangeSet(apart).missing(seen))
         return any(
             self._store._heads(self._key, missing[index], missing[index + 1], author)
@@ -388,9 +388,15 @@ class _Part:
         return self._heads_of(ranges, self._user)
 
     def _taken_back(self, device: DeviceId) -> list[MessageRow]:
-        held = self._marks(self._user).held(device)
-        recalled = self._store._recalled(self._key, max(self._since, 0))
-        return self._heads_of(held.within(recalled))
+        """What was recalled since, of what the device may have. That is more than it has acknowledged: what
+        it sent itself, what was on its way when its link broke, and what could not be written down."""
+        held, old, member = self._marks(self._user).held(device), RangeSet(self._old), self._member
+        return [
+            row
+            for row in self._heads_of(self._store._recalled(self._key, max(self._since, 0)))
+            if row.recalled_tick <= self._tick  # else the next pass has it (Rule 2)
+            and (row.seq in held or (row.seq not in old and (member.joined or member.in_audience(row.seq))))
+        ]
 
     def _heads_of(self, ranges: Ranges, author: UserId | None = None) -> list[MessageRow]:
         rows: list[MessageRow] = []
@@ -435,6 +441,7 @@ class _Part:
             self._row.tick > (self._tick if self._begun else self._since)
             or bool(changed.members or changed.marks or changed.recalled or changed.asks)
             or bool(self._wanted)
+            or bool(self._begun and self._device)  # what it is owed beside messages comes with the last part
         )
 
     def fill(self, page: _Page) -> Seq:

@@ -131,13 +131,19 @@ async def faced(
     store: Store | None = None,
     settings: Mapping[str, str] | None = None,
     open_registration: bool = True,
+    body_seconds_max: float = SECONDS_MAX,
 ) -> AsyncIterator[Faced]:
     """A node that serves these apps (`org#app`), with settings by app."""
     apps = apps or (APP,)
     known = dict.fromkeys(apps, "{}") | dict(settings or {})
     inline = store is None
     async with Node(store or MemoryStore(), inline=inline, apps=known).running() as node:
-        face = Face(node=node, apps=frozenset(apps), open_registration=open_registration)
+        face = Face(
+            node=node,
+            apps=frozenset(apps),
+            open_registration=open_registration,
+            body_seconds_max=body_seconds_max,
+        )
         listener = await listen("http://127.0.0.1:0", application(face))
         node.listen_at(listener, node.handle)
         native = await node.listen("tcp://127.0.0.1:0")

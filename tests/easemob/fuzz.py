@@ -76,6 +76,8 @@ class Fuzz:
         victim.sync(pb.CommSyncUL(queue=pb.JID(appKey=APP, name="q_bob", domain=codec.USER_DOMAIN)))
         victim.say(pb.MSync(version=0, command=codec.Command.LOGOUT))
         victim.recording = False
+        victim.lose()
+        victim.log_in()
         return victim.frames
 
     def one(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -65,6 +66,26 @@ async def test_what_registering_refuses() -> None:
         assert refusal(await stranger.token("bob", "p")) == (404, "user not found")
 
 
+async def test_registering_at_once() -> None:
+    """Of many who want the same name at the same time, in capitals or not, one gets it, with the password of
+    that one."""
+    async with faced() as here:
+        names = ["zoe", "Zoe", "ZOE", "zoE"]
+        answers: dict[str, httpx.Response] = {}
+
+        async def register(name: str) -> None:
+            answers[name] = await here.app().post("users", username=name, password=f"of {name}", nickname="")
+
+        async with anyio.create_task_group() as tasks:
+            for name in names:
+                tasks.start_soon(register, name)
+        taken = [name for name in names if answers[name].status_code == 200]
+        assert len(taken) == 1
+        for name in set(names) - set(taken):
+            assert "be unique, value of zoe exists" in refusal(answers[name])[1]
+        await here.login("zoe", password=f"of {taken[0]}")
+
+
 async def test_registration_is_closed_unless_it_is_opened() -> None:
     """Nobody registers themselves but where the flag, or the app's own feature, allows it."""
     async with faced("org#app", "org#open", open_registration=False) as here:
@@ -108,7 +129,8 @@ async def test_a_call_needs_a_good_token() -> None:
 
 
 async def test_pages_of_other_origins_may_call() -> None:
-    """A preflight is answered with 200 and what the SDK needs; every answer, errors too, names the origin."""
+    """A preflight is answered with 200 and what the SDK needs; every answer, errors too, names the origin and
+    lets pages see when to come again."""
     async with faced() as here:
         preflight = await here.http.options(
             "/org/app/token",
@@ -128,6 +150,7 @@ async def test_pages_of_other_origins_may_call() -> None:
         for path in ("/nowhere", "/org/app/nowhere", "/org/else/token"):
             answer = await here.http.get(path, headers={"Origin": ORIGIN})
             assert answer.headers["access-control-allow-origin"] == ORIGIN
+            assert answer.headers["access-control-expose-headers"] == "Retry-After"
             assert refusal(answer)
 
 
@@ -187,6 +210,27 @@ async def test_bodies_that_make_no_sense(body: bytes, status: int) -> None:
         assert (await alice.get("users/alice/joined_chatgroups")).status_code == 200
 
 
+async def test_a_body_that_does_not_come() -> None:
+    """Who says how much will come and then stops is told so; a body in the smallest pieces is read."""
+    async with faced(body_seconds_max=0.2) as here:
+        url = here.http.base_url
+        async with await anyio.connect_tcp(url.host, url.port or 80) as stream:
+            head = b"POST /org/app/token HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+            await stream.send(head + b'{"grant_type":')
+            answer = b""
+            while b"request_timeout" not in answer:
+                answer += await stream.receive()
+            assert answer.startswith(b"HTTP/1.1 408 ")
+        text = b'{"grant_type":"password","username":"nobody","password":"x"}'
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for index in range(len(text)):
+                yield text[index : index + 1]
+
+        answered = await here.http.post("/org/app/token", content=pieces())
+        assert refusal(answered) == (404, "user not found")
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -196,6 +240,7 @@ async def test_bodies_that_make_no_sense(body: bytes, status: int) -> None:
         f"chatgroups/{'1' * 500}",
         "chatgroups/1/acks/1e9",
         "chatgroups/1/acks/99999999999999999999",
+        "chatgroups/1/acks/9999999999999999999",
         "chatgroups/1/users?limit=many",
         "chatgroups/1/users/%F0%9F%98%80",
         "chatgroups/1/admin/%20",

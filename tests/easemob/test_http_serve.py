@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import trustme
 
 import transports
-from receipts.easemob.http_serve import WEBSOCKET_PATH, listen
+from receipts.easemob.http_serve import WEBSOCKET_PATH, Server, listen
 from transports.base import Link, Listener
 from transports.testing import CLAUSES, Subject, check_clause
 
@@ -110,6 +111,84 @@ async def test_a_call_is_answered_before_the_server_ends() -> None:
         await ended.wait()
         with pytest.raises(httpx.ConnectError):
             await http.get(f"{listener.url}/late")
+
+
+async def test_requests_that_do_not_come() -> None:
+    """A connection is closed on which nothing comes, or no whole request, also after one that was answered; a
+    call that takes longer is answered, and a link stays."""
+    application = Application()
+    listener = await listen("http://127.0.0.1:0", application, request_seconds_max=0.2)
+    port = int(listener.url.rpartition(":")[2])
+    async with anyio.create_task_group() as tasks, httpx.AsyncClient(timeout=30) as http:
+        tasks.start_soon(listener.serve, echo)
+        async with transports.connect(place_of(listener)) as link, anyio.create_task_group() as calls:
+
+            async def call() -> None:
+                assert (await http.get(f"{listener.url}/slow")).text == "asgi"
+
+            async def stall(said: bytes) -> None:
+                async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                    await stream.send(said)
+                    with anyio.fail_after(30):
+                        async for _ in stream:
+                            pass
+
+            calls.start_soon(call)
+            await application.called.wait()
+            whole = b"GET /any HTTP/1.1\r\nHost: x\r\n\r\n"
+            async with anyio.create_task_group() as stalling:
+                for said in (b"", b"GET / HTTP/1.1\r\nHost:", whole, whole + b"GET"):
+                    stalling.start_soon(stall, said)
+            application.gate.set()
+            link.send([b"still here"])
+            assert await link.receive() == [b"still here"]
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_peer_that_takes_nothing() -> None:
+    """A link to it can be aborted while much waits to be written, and the listener ends although the peer
+    stays as it is."""
+    listener = await listen("http://127.0.0.1:0", Application(), stall_seconds_max=0.5)
+    aborted, ended, scope = anyio.Event(), anyio.Event(), anyio.CancelScope()
+
+    async def flood(link: Link) -> None:
+        sent = 0
+        while link.buffered == sent or link.buffered < 1 << 20:  # until the system takes no more
+            link.send([b"x" * 100_000])
+            sent += 100_000
+            await anyio.lowlevel.checkpoint()
+        link.abort()
+        await link.wait_closed()
+        aborted.set()
+
+    async def serve() -> None:
+        with scope:
+            await listener.serve(flood)
+        ended.set()
+
+    upgrade = b"GET /websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    key = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        async with await anyio.connect_tcp("127.0.0.1", int(listener.url.rpartition(":")[2])) as stream:
+            await stream.send(upgrade + key)
+            with anyio.fail_after(30):
+                await aborted.wait()
+                scope.cancel()
+                await ended.wait()
+
+
+async def test_answers_are_not_held_back() -> None:
+    """What is accepted sends at once: an answer goes out in two writes, of which the second would wait for
+    the peer to acknowledge the first."""
+    listener = await listen("http://127.0.0.1:0", Application())
+    assert isinstance(listener, Server)
+    (bound,) = listener.sockets
+    with socket.create_connection(bound.getsockname()):
+        accepted, _ = bound.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    await listener.aclose()
 
 
 async def test_an_address_that_is_taken() -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from receipts.core.ids import MessageId
 from receipts.easemob import msync_pb2 as pb
-from receipts.easemob.codec import GROUP_DOMAIN, Kick, StatusCode
+from receipts.easemob.codec import GROUP_DOMAIN, BodyType, Command, Kick, StatusCode
+from receipts.easemob.owed import DEVICES_MAX, MESSAGES_MAX, Owed
 from receipts.easemob.session import EARLY_MAX
 from receipts.easemob.window import WINDOW
 from receipts.node.commands import RemoveUser, SetPassword
 from receipts.node.queues import tell_answers
 from receipts.wire.commands import (
     AckDelivered,
+    ClearConversation,
     LogOutDevice,
     MarkUnread,
     ReadConversation,
     ReadMessages,
+    RecallMessage,
     RemoveMembers,
     SetSharing,
 )
 from tests.easemob.web import APP, Book, Heard
+
+UNSUPPORTED = "this kind of message is not supported"
 
 
 def book(*users: str, settings: str = "{}") -> Book:
@@ -51,6 +57,26 @@ def test_one_to_one_message_and_its_receipts() -> None:
     assert alice.told() == [Heard("read", "bob", "alice", str(mid))]
     assert bob.read("alice", mid).code == 0
     assert alice.told() == []
+
+
+def test_names_in_capitals_are_the_same() -> None:
+    """Whoever logs in, or writes, in capital letters is told of to others by the one name that receipts and
+    lists have too; nothing else of the message changes."""
+    node = book()
+    alice, bob = node.web("Alice"), node.online("bob")
+    alice.log_in(node.token("alice", app=APP))
+    plain = alice.send("BOB", "hi")
+    body = alice.text("Bob", "with a picture", group=False, asks=False)
+    body.contents[0].type, body.contents[0].remotePath = 1, "http://elsewhere/picture"
+    rich = alice.body(body, "Bob").mid
+    assert bob.told() == [
+        Heard("message", "alice", "bob", str(plain), "hi"),
+        Heard("message", "alice", "bob", str(rich), "with a picture"),
+    ]
+    body.sender.name, body.to.name = "alice", "bob"
+    assert bob.metas[-1].payload == body.SerializeToString()
+    assert bob.read("ALICE", plain).code == 0
+    assert alice.told() == [Heard("read", "bob", "alice", str(plain))]
 
 
 def test_conversation_receipt_goes_to_the_sender_and_the_own_other_devices() -> None:
@@ -306,6 +332,64 @@ def test_a_receipt_lost_with_its_link_is_made_up_for() -> None:
     assert len(bob.told()) == 2
 
 
+def test_a_receipt_lost_by_a_device_that_is_known() -> None:
+    """If the device has sent a delivery receipt on an earlier link, the arrival of what was on its way then
+    counts at once; what is new to it waits for its receipt, as ever."""
+    node = book()
+    alice, bob = node.online("alice"), node.online("bob", delivery=True)
+    first = alice.send("bob")
+    assert [heard.mid for heard in alice.told()] == [str(first)]
+    bob.silent = bob.mute = True
+    lost = alice.send("bob")
+    bob.lose()
+    absent = alice.send("bob")
+    bob.log_in()
+    bob.lose()  # once more, before anything was acknowledged
+    assert alice.told() == []
+    bob.silent = False
+    bob.log_in()
+    assert [(heard.name, heard.mid) for heard in alice.told()] == [
+        ("delivered", str(lost)),
+        ("delivered", str(absent)),
+    ]
+    new = alice.send("bob")
+    assert alice.told() == []
+    bob.deliver("alice", new)
+    assert [heard.mid for heard in alice.told()] == [str(new)]
+    assert len(bob.told()) == 4
+
+
+def test_a_receipt_that_cannot_be_made_up_for() -> None:
+    """On a full disk what the SDK did not ask for is refused in silence; the author hears of the read."""
+    node = book()
+    alice, bob = node.online("alice"), node.online("bob", delivery=True)
+    alice.send("bob")
+    bob.silent = bob.mute = True
+    mid = alice.send("bob")
+    bob.lose()
+    bob.log_in()
+    alice.told()
+    node.full = True
+    bob.acknowledge()
+    node.full = False
+    assert alice.told() == []
+    assert not bob.is_cut
+    assert bob.read("alice", mid).code == 0
+    assert [(heard.name, heard.mid) for heard in alice.told()] == [("read", str(mid))]
+
+
+def test_what_is_owed_is_bounded() -> None:
+    """Of the devices that came last, and of each the newest messages."""
+    owed = Owed()
+    for number in range(DEVICES_MAX + 2):
+        owed.shown((APP, "bob", str(number)), ())
+        owed.known((APP, "bob", "0"))
+    assert owed.known((APP, "bob", "0")) is not None
+    assert owed.known((APP, "bob", "1")) is None
+    on_way = owed.shown((APP, "bob", "0"), map(MessageId, range(MESSAGES_MAX + 3)))
+    assert on_way.all() == set(range(3, MESSAGES_MAX + 3))
+
+
 def test_an_sdk_without_delivery_delivers_nothing() -> None:
     """Arrival is not delivery: without the option nobody is told."""
     node = book()
@@ -526,6 +610,8 @@ def test_what_is_refused() -> None:
         (eve.read_all("g1", group=True), 1, "not in group or chatroom"),
         (bob.read_all("g2", group=True), 1, "group not found"),
         (bob.body(bob.text("bob", "hi"), "bob"), 1, "messages to oneself are not supported"),
+        (bob.body(bob.empty(BodyType.CHATROOM, "r1"), "r1", group=True), 1, UNSUPPORTED),
+        (bob.body(bob.empty(BodyType.EDIT, "olga"), "olga"), 1, UNSUPPORTED),
         (bob.body(bob.text("olga", "x" * 300_000), "olga"), 7, "Sorry, data is too large"),
     ):
         assert (answer.code, answer.reason) == (code, reason)
@@ -640,12 +726,19 @@ def test_a_device_for_which_too_much_waits_is_cut() -> None:
     assert len({meta.id for meta in bob.metas}) == sent
 
 
-def test_logout_needs_no_answer() -> None:
-    """The SDK says goodbye and closes."""
-    node = book()
-    bob = node.online("bob")
-    bob.say(pb.MSync(version=0, command=4))
-    assert not bob.is_cut
+def test_who_has_logged_out_is_away_at_once() -> None:
+    """R9: what is answered after an author's LOGOUT comes as a summary, even if the end of the link is
+    noticed later; and the link ends, if the SDK does not end it."""
+    node = group()
+    olga, bob = node.online("olga"), node.online("bob")
+    mid = olga.send("g1", group=True, asks=True)
+    olga.say(pb.MSync(version=0, command=Command.LOGOUT))
+    assert olga.is_cut
+    bob.read_group("g1", mid)
+    olga.lose()
+    olga.log_in()
+    assert olga.statistics == [{"mid": str(mid), "gid": "g1", "count": 1}]
+    assert olga.told() == []
 
 
 def test_apps_are_apart() -> None:
@@ -688,7 +781,8 @@ def test_a_device_comes_back_to_what_was_read_elsewhere() -> None:
 
 
 def test_recalled_in_absence() -> None:
-    """What a device has and was recalled it is told of; what it has not never comes."""
+    """What was recalled is told to a device that was away; the message itself, if it was away then too, never
+    comes."""
     node = book()
     alice, bob = node.online("alice"), node.online("bob")
     first = alice.send("bob", "1")
@@ -698,7 +792,7 @@ def test_recalled_in_absence() -> None:
     for mid in (first, second):
         assert alice.recall("bob", mid).code == 0
     bob.log_in()
-    assert bob.told() == [Heard("recalled", "alice", "bob", str(first))]
+    assert bob.told() == [Heard("recalled", "alice", "bob", str(mid)) for mid in (first, second)]
     group_node = group()
     olga, adam = group_node.online("olga"), group_node.online("adam")
     mid = olga.send("g1", group=True)
@@ -1034,6 +1128,129 @@ def test_two_conversation_receipts_on_one_link() -> None:
         bob.read_all("alice")
     node.finish()
     assert node.chat("alice~bob", APP).unread("bob") == 1
+
+
+def test_recall_of_what_the_device_sent_itself() -> None:
+    """Taken back on another device while this one was away, it is told like any other."""
+    node = book()
+    alice, phone = node.online("alice"), node.log_in("alice", "phone", app=APP)
+    alice.send("bob", "1")
+    mid = alice.send("bob", "2")
+    alice.lose()
+    phone.do(RecallMessage(rid=0, conversation="alice~bob", seq=2))
+    alice.log_in()
+    assert alice.told() == [Heard("recalled", "alice", "bob", str(mid))]
+
+
+def test_recall_of_what_was_not_acknowledged() -> None:
+    """A message that was on its way when the link broke may be on the screen: its recall is told."""
+    node = book()
+    alice, bob = node.online("alice"), node.online("bob")
+    bob.silent = True
+    mid = alice.send("bob")
+    bob.told()
+    bob.lose()
+    alice.recall("bob", mid)
+    bob.silent = False
+    bob.log_in()
+    assert bob.told() == [Heard("recalled", "alice", "bob", str(mid))]
+
+
+def test_what_the_user_has_cleared_is_not_read_by_that() -> None:
+    """I-24: a conversation receipt says that all is read, also what this user has put out of sight since: the
+    SDK may still show it."""
+    node = book(settings='{"features": {"roll_up": "any"}}')
+    alice = node.online("alice")
+    alice.send("bob", "1")
+    second = alice.send("bob", "2")
+    alice.lose()
+    bob = node.log_in("bob", "phone", app=APP)
+    alice_phone = node.log_in("alice", "phone", app=APP)
+    bob.do(ReadConversation(rid=0, conversation="alice~bob", through=1))
+    alice_phone.do(ClearConversation(rid=0, conversation="alice~bob", through=2))
+    alice.log_in()
+    told = alice.told()
+    assert "channel" not in [heard.name for heard in told]
+    assert str(second) not in [heard.mid for heard in told if heard.name == "read"]
+
+
+def test_all_is_read_of_a_message_that_comes_later() -> None:
+    """A conversation receipt in one pass of pages does not hide the one for a message of the next pass."""
+    node = book("alice", "bob", "cara", settings='{"limits": {"page_bytes_max": 300}}')
+    alice = node.online("alice")
+    alice.lose()
+    phone = node.log_in("alice", "phone", app=APP)
+    phone.send("alice~cara", "x" * 400)
+    phone.send("alice~bob", "1")
+    alice.silent = True
+    alice.log_in()
+    alice.acknowledge()
+    alice.lose()
+    alice.told()
+    phone.send("alice~bob", "2")
+    bob = node.log_in("bob", "phone", app=APP)
+    bob.do(ReadConversation(rid=0, conversation="alice~bob", through=2))
+    alice.silent = False
+    alice.log_in()
+    assert [heard.name for heard in alice.told()] == ["channel", "message", "channel"]
+
+
+def test_a_summary_that_was_lost() -> None:
+    """R9: what it told comes as single receipts, if the device is not the first to come back any more."""
+    node = group()
+    olga, bob = node.online("olga"), node.online("bob")
+    mid = olga.send("g1", group=True, asks=True)
+    olga.lose()
+    bob.read_group("g1", mid)
+    olga.silent = True
+    olga.log_in()
+    olga.lose()
+    olga.silent = False
+    node.online("olga", "webim_web_2")
+    olga.log_in()
+    assert [heard.counts for heard in olga.told()] == [{str(mid): 1}]
+
+
+def test_a_summary_that_comes_before_what_it_sums_up() -> None:
+    """It is acknowledged while pages still come: what it told is known all the same, and is not looked at
+    again at the next login."""
+    node = group(settings='{"limits": {"page_bytes_max": 300}}')
+    node.group("g2", "olga", "bob", app=APP)
+    olga, bob = node.online("olga"), node.online("bob")
+    first, mid = (olga.send("g2", text, group=True, asks=True) for text in "12")
+    olga.lose()
+    for number in range(3):
+        bob.send("g1", f"{number}" * 200, group=True)
+    bob.read_group("g2", mid)
+    phone = node.log_in("olga", "phone", app=APP)
+    phone.do(RecallMessage(rid=0, conversation="g2", seq=1))
+    phone.lose()
+    olga.log_in()
+    assert olga.statistics == [{"mid": str(mid), "gid": "g2", "count": 1}]
+    assert [heard.mid for heard in olga.told() if heard.name == "recalled"] == [str(first)]
+    node.sweep(1000)
+    olga.lose()
+    olga.seen.clear()
+    olga.log_in()
+    assert olga.told() == []
+
+
+def test_an_acknowledgement_that_could_not_be_written_is_said_again() -> None:
+    """By this side, with the next that comes: which messages a device holds decides what new ones are
+    given."""
+    node = book()
+    alice, bob = node.online("alice"), node.online("bob")
+    bob.silent = True
+    mids = [alice.send("bob", str(number)) for number in (1, 2, 3)]
+    node.full = True
+    bob.acknowledge()
+    bob.acknowledge()
+    node.full = False
+    assert node.chat("alice~bob", APP).members["bob"].held("webim_web_1").ranges == ()
+    bob.acknowledge()
+    assert node.chat("alice~bob", APP).members["bob"].held("webim_web_1").ranges == (1, 4)
+    assert node.online("bob", "webim_web_2").told() == []
+    assert [meta.id for meta in bob.metas] == mids
 
 
 def test_an_acknowledgement_that_could_not_be_written_stands() -> None:

@@ -12,6 +12,7 @@ from receipts.storage.base import (
     InstallRow,
     MetaRow,
     Owed,
+    ResumePage,
     Sent,
     Start,
     Store,
@@ -348,6 +349,23 @@ def test_recall_takes_the_body(store: Store, writer: Writer) -> None:
     assert found is not None
     assert found.recalled == (1, 2)
     assert found.uncounted == (1, 2)
+
+
+def test_what_was_loaded_before_a_recall_is_not_what_is_loaded_after_it(store: Store, writer: Writer) -> None:
+    """A message that a conversation was loaded with comes as recalled when that is loaded again."""
+    group(writer)
+    writer.send(GROUP, "a", "secret words")
+    writer.commit()
+    before = store.conversation(APP, GROUP)
+    writer.recall(GROUP, 1, "b")
+    tick = writer.commit()
+    after = store.conversation(APP, GROUP)
+    assert before is not None
+    assert after is not None
+    for rows in (before.recent, before.unfolded):
+        assert [(row.body, row.recalled_tick, row.recalled_by) for row in rows] == [("", 0, "")]
+    for rows in (after.recent, after.unfolded):
+        assert [(row.body, row.recalled_tick, row.recalled_by) for row in rows] == [("", tick, "b")]
 
 
 def test_recall_in_the_same_batch(store: Store, writer: Writer) -> None:
@@ -765,8 +783,8 @@ def test_a_new_device_is_owed_what_no_other_has(store: Store, writer: Writer) ->
     assert (found.read, found.settled) == ((1, 2), ())
 
 
-def test_a_device_is_told_what_was_recalled_of_what_it_holds(store: Store, writer: Writer) -> None:
-    """And of nothing else."""
+def test_a_device_is_told_what_was_recalled_of_what_it_may_have(store: Store, writer: Writer) -> None:
+    """Whether it acknowledged it or not; a new device only of what came since it is known."""
     key = writer.conversation(DIRECT, "a", "b")
     for _ in range(3):
         writer.send(DIRECT, "b")
@@ -776,4 +794,34 @@ def test_a_device_is_told_what_was_recalled_of_what_it_holds(store: Store, write
         writer.batch.recalls.append((key, seq, writer.tick, "b", 5))
     writer.commit()
     found = owed(store, since=since)[1]
-    assert [(row.seq, row.recalled_by) for row in found.recalled] == [(1, "b")]
+    assert [(row.seq, row.recalled_by) for row in found.recalled] == [(1, "b"), (3, "b")]
+    new = owed(store, "car", since=since, start=Start.ANOTHER)[1]
+    assert new.recalled == []
+
+
+def test_what_a_device_is_owed_comes_even_if_no_messages_are_left(store: Store, writer: Writer) -> None:
+    """What was to come on the next page may have arrived meanwhile by itself: receipts and recalls still come
+    with the end of the conversation, and a recall of that time with the next pass alone."""
+    key = writer.conversation(DIRECT, "a", "b")
+    for _ in range(3):
+        writer.send(DIRECT, "b")
+    writer.batch.recalls.append((key, 1, writer.tick, "b", 5))
+    since = writer.commit()
+
+    def page(since: int, cursor: str) -> ResumePage:
+        return store.resume(
+            APP, "a", since=since, cursor=cursor, bytes_max=1, snapshot_messages=1, device="tv"
+        )
+
+    first = page(0, "")
+    assert first.cursor
+    writer.hold(DIRECT, "a", "tv", (1, 4))
+    writer.batch.recalls.append((key, 3, writer.tick, "b", 5))
+    writer.commit()
+    second = page(0, first.cursor)
+    (item,) = second.items
+    assert item.owed is not None
+    assert ([row.seq for row in item.owed.recalled], second.cursor) == ([1], "")
+    (item,) = page(since, "").items
+    assert item.owed is not None
+    assert [row.seq for row in item.owed.recalled] == [3]

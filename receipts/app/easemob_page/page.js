@@ -6,11 +6,14 @@ const setup = await (await fetch("setup.json")).json();
 // Towards the reader; a status never goes back.
 const RANK = { failed: 0, sending: 1, acked: 2, delivered: 3, read: 4 };
 
+// The node is where the page is, by whatever name that was found.
+const here = (url) => url.replace(/\/\/(\[[^\]]*\]|[^/:]*)/, `//${location.hostname}`);
+
 function options(user) {
   return {
     appKey: setup.appKey,
-    url: setup.url,
-    apiUrl: setup.apiUrl,
+    url: here(setup.url),
+    apiUrl: here(setup.apiUrl),
     isHttpDNS: false,
     delivery: true,
     // Two users in one page are two devices, so they may not share the name that the browser keeps.
@@ -33,6 +36,10 @@ class Memory {
     this.key = `receipts-demo-${setup.id}-${user}`;
     const kept = JSON.parse(sessionStorage.getItem(this.key) || "null") || { chats: {} };
     this.chats = kept.chats;
+    // Of what was on its way when the page went, nothing more is heard.
+    for (const { messages } of Object.values(this.chats)) {
+      for (const message of messages) if (message.status === "sending") message.status = "failed";
+    }
   }
 
   chat(id, name, isGroup) {
@@ -60,6 +67,8 @@ class Pane {
     this.peer = peer;
     this.memory = new Memory(user);
     this.openId = null;
+    // What was handed to the SDK, by local id: sent again as the same object, it cannot become a second message.
+    this.sending = new Map();
     this.root = document.getElementById("pane").content.firstElementChild.cloneNode(true);
     this.root.dataset.user = user;
     this.root.style.setProperty("--hue", user === setup.people[0].user ? "#7a4fd0" : "#c2571a");
@@ -68,6 +77,7 @@ class Pane {
     this.part(".face").textContent = user[0].toUpperCase();
     this.part(".link").addEventListener("click", () => (this.online ? this.goOffline() : this.goOnline()));
     this.part(".back").addEventListener("click", () => this.close());
+    this.part(".notice button").addEventListener("click", () => this.notice(""));
     this.part(".writer").addEventListener("submit", (event) => {
       event.preventDefault();
       this.write();
@@ -110,12 +120,14 @@ class Pane {
 
   async connected() {
     this.state(true, "online");
+    this.notice("");
     try {
       await this.team();
       await this.counts();
     } catch (error) {
       this.notice(error.message || String(error));
     }
+    this.enter();
   }
 
   state(online, text) {
@@ -127,7 +139,7 @@ class Pane {
   }
 
   notice(text) {
-    this.part(".notice").textContent = text;
+    this.part(".notice span").textContent = text;
     this.part(".notice").hidden = !text;
   }
 
@@ -155,7 +167,7 @@ class Pane {
     const found = await this.connection.getServerConversations({ pageSize: 50, cursor: "" });
     for (const { conversationId, conversationType, unReadCount } of found.data.conversations) {
       const chat = this.memory.chat(conversationId, conversationId, conversationType === "groupChat");
-      chat.unread = chat.id === this.openId ? 0 : unReadCount;
+      chat.unread = unReadCount;
     }
     this.draw();
   }
@@ -174,12 +186,19 @@ class Pane {
     });
     const shown = { local: message.id, id: null, from: this.user, text, at: Date.now(), status: "sending", asks, readers: 0 };
     chat.messages.push(shown);
+    this.sending.set(message.id, message);
+    await this.handOver(shown);
+  }
+
+  async handOver(shown) {
+    shown.status = "sending";
     this.draw();
     try {
-      await this.connection.send(message);
+      await this.connection.send(this.sending.get(shown.local));
+      this.sending.delete(shown.local);
     } catch (error) {
-      shown.status = "failed";
-      this.notice(`not sent: ${error.message}`);
+      if (shown.id === null) shown.status = "failed";
+      this.notice(`Not sent: ${this.online ? error.message : "you are offline"}`);
       this.draw();
     }
   }
@@ -217,22 +236,35 @@ class Pane {
     this.draw();
   }
 
-  send(receipt) {
-    this.connection.send(sdk.message.create(receipt)).catch((error) => this.notice(`receipt: ${error.message}`));
+  async send(receipt) {
+    try {
+      await this.connection.send(sdk.message.create(receipt));
+      return true;
+    } catch (error) {
+      if (this.online) this.notice(`Receipt not sent: ${error.message}`);
+      return false;
+    }
   }
 
   // Entering a conversation with unread messages takes one receipt; what comes while it is open, one each.
   open(id) {
     this.openId = id;
-    const chat = this.memory.chats[id];
+    this.enter();
+    this.draw();
+    this.part(".text").focus();
+  }
+
+  // Also after a login: what was opened offline is receipted then.
+  enter() {
+    const chat = this.memory.chats[this.openId];
+    if (!chat || !this.online) return;
     if (chat.unread > 0) {
-      this.send({ type: "channel", chatType: chat.isGroup ? "groupChat" : "singleChat", to: id });
+      this.send({ type: "channel", chatType: chat.isGroup ? "groupChat" : "singleChat", to: chat.id });
       chat.unread = 0;
     }
     // A conversation receipt never answers a question: that takes a receipt of its own.
     for (const message of chat.messages) this.answer(chat, message);
     this.draw();
-    this.part(".text").focus();
   }
 
   close() {
@@ -251,10 +283,11 @@ class Pane {
     }
   }
 
-  answer(chat, message) {
+  async answer(chat, message) {
     if (!chat.isGroup || !message.asks || message.from === this.user || message.answered) return;
     message.answered = true;
-    this.send({ type: "read", chatType: "groupChat", to: chat.id, id: message.id, ackContent: "seen" });
+    message.answered = await this.send({ type: "read", chatType: "groupChat", to: chat.id, id: message.id, ackContent: "seen" });
+    this.draw();
   }
 
   read({ mid, from, groupReadCount, ackContent }) {
@@ -284,16 +317,24 @@ class Pane {
   summary({ location }) {
     const counts = location ? JSON.parse(location).group_ack : undefined;
     if (!counts) return;
+    const said = [];
     for (const { mid, count } of counts) {
       const found = this.memory.message(mid);
       if (found) found.readers = Math.max(found.readers, count);
+      said.push(`${found ? `“${found.text}”` : "what you asked"} was read by ${count}`);
     }
-    this.notice(`while you were away: ${counts.map(({ count }) => `${count} read`).join(", ")} of what you asked`);
+    this.notice(`While you were away: ${said.join("; ")}.`);
     this.draw();
   }
 
   async readers(chat, message) {
-    const found = await this.connection.getGroupMsgReadUser({ msgId: message.id, groupId: chat.id });
+    let found;
+    try {
+      found = await this.connection.getGroupMsgReadUser({ msgId: message.id, groupId: chat.id });
+    } catch (error) {
+      this.notice(`The readers are not known: ${error.message}`);
+      return;
+    }
     const dialog = document.getElementById("readers");
     dialog.querySelector("blockquote").textContent = message.text;
     const people = found.data.userlist.map((user) =>
@@ -314,8 +355,24 @@ class Pane {
     if (!chat) return;
     this.part(".title h3").textContent = chat.isGroup ? `${chat.name} (group)` : chat.name;
     this.part(".asks").hidden = !chat.isGroup || this.user !== setup.people[0].user;
-    this.part(".messages").replaceChildren(...chat.messages.map((message) => this.line(chat, message)));
-    this.part(".messages").scrollTop = this.part(".messages").scrollHeight;
+    this.lines(chat);
+  }
+
+  // Lines that still say the same stay as they are, so that a tick neither moves the focus nor is read out again.
+  lines(chat) {
+    const list = this.part(".messages");
+    const before = list.children.length;
+    chat.messages.forEach((message, index) => {
+      const is = JSON.stringify([chat.id, message]);
+      const shown = list.children[index];
+      if (shown?.dataset.is === is) return;
+      const line = this.line(chat, message);
+      line.dataset.is = is;
+      if (shown) shown.replaceWith(line);
+      else list.append(line);
+    });
+    while (list.children.length > chat.messages.length) list.lastElementChild.remove();
+    if (list.children.length !== before) list.scrollTop = list.scrollHeight;
   }
 
   entry(chat) {
@@ -325,6 +382,8 @@ class Pane {
     if (chat.unread > 0) {
       made.append(element("span", { className: "badge", textContent: chat.unread, ariaLabel: `${chat.unread} unread` }));
     }
+    const last = chat.messages.at(-1)?.text;
+    if (last) made.append(element("span", { className: "last", textContent: last }));
     made.addEventListener("click", () => this.open(chat.id));
     return made;
   }
@@ -341,6 +400,11 @@ class Pane {
       const asked = element("button", { type: "button", className: "asked", textContent: label });
       asked.addEventListener("click", () => this.readers(chat, message));
       meta.append(asked);
+    }
+    if (message.status === "failed" && this.sending.has(message.local)) {
+      const again = element("button", { type: "button", className: "again", textContent: "try again" });
+      again.addEventListener("click", () => this.handOver(message));
+      meta.append(again);
     }
     if (!mine && message.asks) {
       meta.append(element("span", { className: "answer", textContent: message.answered ? "you answered: seen" : "asks who reads it" }));

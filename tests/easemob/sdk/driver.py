@@ -187,6 +187,10 @@ class Page:
         """Wait until something cannot be seen."""
         await self._driver.ask(self._name, "waitForSelector", selector, {"state": "hidden"})
 
+    async def value(self, expression: str) -> Any:
+        """What a JavaScript expression comes to in the page."""
+        return await self._driver.ask(self._name, "evaluate", expression)
+
     async def picture(self, path: Path) -> None:
         """Write what can be seen as a PNG."""
         await self._driver.ask(self._name, "screenshot", {"path": str(path)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -126,15 +127,117 @@ async def test_recalling(stage: Stage) -> None:
     await alice.heard_of("onReadMessage", mid=kept)
 
 
+GROUP, PEER, MESSAGE = "the group", "bob", "the message"
+"""Stand in calls for what a test has made."""
+
+THIS_GROUP = {"groupId": GROUP}
+THIS_CHAT = {"conversationId": PEER, "conversationType": "singleChat"}
+REMINDING = {"options": {"paramType": 0, "remindType": "ALL"}}
+
+NOT_THERE: dict[str, list[Any]] = {
+    # contacts and block lists
+    "getContacts": [],
+    "getAllContacts": [],
+    "addContact": [PEER, "hello"],
+    "deleteContact": [PEER],
+    "acceptContactInvite": [PEER],
+    "setContactRemark": [{"userId": PEER, "remark": "x"}],
+    "getBlocklist": [],
+    "addUsersToBlocklist": [{"name": [PEER]}],
+    # presence and push settings
+    "subscribePresence": [{"usernames": [PEER], "expiry": 100}],
+    "publishPresence": [{"description": "x"}],
+    "getPresenceStatus": [{"usernames": [PEER]}],
+    "setSilentModeForAll": [REMINDING],
+    "getSilentModeForAll": [],
+    "setSilentModeForConversation": [{"conversationId": PEER, "type": "singleChat", **REMINDING}],
+    "setPushPerformLanguage": [{"language": "en"}],
+    "uploadPushToken": [{"deviceId": "d", "deviceToken": "t", "notifierName": "n"}],
+    # reactions, threads, translation, pinned messages
+    "addReaction": [{"messageId": MESSAGE, "reaction": "x"}],
+    "getReactionlist": [{"chatType": "singleChat", "messageId": [MESSAGE]}],
+    "createChatThread": [{"parentId": GROUP, "name": "t", "messageId": MESSAGE}],
+    "getJoinedChatThreads": [{"parentId": GROUP}],
+    "translateMessage": [{"text": "x", "languages": ["en"]}],
+    "getSupportedLanguages": [],
+    "pinMessage": [{**THIS_CHAT, "messageId": MESSAGE}],
+    "getServerPinnedMessages": [THIS_CHAT],
+    # attributes, announcements, shared files
+    "updateUserInfo": [{"nickname": "x"}],
+    "fetchUserInfoById": [PEER],
+    "setGroupMemberAttributes": [{**THIS_GROUP, "userId": PEER, "memberAttributes": {"a": "1"}}],
+    "getGroupMemberAttributes": [{**THIS_GROUP, "userId": PEER}],
+    "fetchGroupAnnouncement": [THIS_GROUP],
+    "updateGroupAnnouncement": [{**THIS_GROUP, "announcement": "x"}],
+    "getGroupSharedFilelist": [THIS_GROUP],
+    # lists of who may not, or may all the same; who applies; who was invited
+    "muteGroupMember": [{**THIS_GROUP, "username": PEER, "muteDuration": 1000}],
+    "getGroupMutelist": [THIS_GROUP],
+    "disableSendGroupMsg": [THIS_GROUP],
+    "getGroupAllowlist": [THIS_GROUP],
+    "addUsersToGroupAllowlist": [{**THIS_GROUP, "users": [PEER]}],
+    "blockGroupMessages": [THIS_GROUP],
+    "blockGroupMember": [{**THIS_GROUP, "username": PEER}],
+    "getGroupBlocklist": [THIS_GROUP],
+    "acceptGroupJoinRequest": [{**THIS_GROUP, "applicant": PEER}],
+    "rejectGroupJoinRequest": [{**THIS_GROUP, "applicant": PEER}],
+    "acceptGroupInvite": [{**THIS_GROUP, "invitee": PEER}],
+    "rejectGroupInvite": [{**THIS_GROUP, "invitee": PEER}],
+    # conversations on the server, history
+    "pinConversation": [{**THIS_CHAT, "isPinned": True}],
+    "addConversationMark": [{"conversations": [THIS_CHAT], "mark": 1}],
+    "getServerConversationsByFilter": [{"pageSize": 10, "cursor": "", "filter": {"mark": 1}}],
+    "deleteConversation": [{"channel": PEER, "chatType": "singleChat", "deleteRoam": True}],
+    "getHistoryMessages": [{"targetId": PEER, "chatType": "singleChat", "pageSize": 20}],
+    "removeHistoryMessages": [{"targetId": PEER, "chatType": "singleChat", "messageIds": [MESSAGE]}],
+    "deleteAllMessagesAndConversations": [],
+    "reportMessage": [{"reportType": "x", "reportReason": "y", "messageId": MESSAGE}],
+    # chat rooms
+    "getChatRooms": [{"pagenum": 1, "pagesize": 10}],
+    "createChatRoom": [{"name": "x", "description": "", "maxusers": 10, "members": []}],
+    "getChatRoomDetails": [{"chatRoomId": "1"}],
+    "destroyChatRoom": [{"chatRoomId": "1"}],
+}
+"""The SDK's calls that the documentation says are not there, with arguments that the SDK takes."""
+
+
+def filled_in(value: Any, known: Mapping[str, str]) -> Any:
+    """Arguments with what stands for somebody or something replaced."""
+    if isinstance(value, dict):
+        return {name: filled_in(inner, known) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [filled_in(inner, known) for inner in value]
+    return known.get(value, value) if isinstance(value, str) else value
+
+
 async def test_what_is_not_there(stage: Stage) -> None:
-    """A call of the SDK that this server does not have is refused in a way that the SDK understands."""
-    (alice,) = await stage.people("alice")
-    phone = await stage.device(alice)
-    for method, arguments in (
-        ("getContacts", []),
-        ("fetchUserInfoById", [alice]),
-        ("getHistoryMessages", [{"targetId": "bob", "chatType": "singleChat", "pageSize": 20}]),
-    ):
+    """A call of the SDK that this server does not have is refused in a way that the SDK understands, with the
+    call in the text."""
+    a, b = await stage.people("alice", "bob")
+    alice = await stage.device(a)
+    known = {PEER: b, GROUP: await stage.group(alice, b), MESSAGE: await alice.text(b, "hello")}
+    for method, arguments in NOT_THERE.items():
         with pytest.raises(SDKError, match="this server does not have the call") as refused:
-            await phone.call(method, *arguments)
-        assert refused.value.type == 53
+            await alice.call(method, *filled_in(arguments, known))
+        assert refused.value.type == 53, method
+
+
+async def test_messages_that_are_not_there(stage: Stage) -> None:
+    """So is a message of a kind, or to somebody, that there is not; and the link stays."""
+    a, b = await stage.people("alice", "bob")
+    alice = await stage.device(a)
+    group = await stage.group(alice, b)
+    room, some = {"chatType": "chatRoom"}, {"chatType": "groupChat", "receiverList": [b]}
+    for to, more, text in (
+        ("1", room, "this kind of message is not supported"),
+        (group, some, "messages to some members of a group are not supported"),
+        (a, {}, "messages to oneself are not supported"),
+    ):
+        with pytest.raises(SDKError) as refused:
+            await alice.text(to, "hello", **more)
+        assert (refused.value.type, refused.value.message) == (503, text)
+    with pytest.raises(SDKError) as refused:
+        await alice.call("joinChatRoom", {"roomId": "1"})
+    assert (refused.value.type, refused.value.message) == (503, "this kind of message is not supported")
+    await stage.settle(alice)
+    assert len(alice.all("onConnected")) == 1

@@ -117,8 +117,36 @@ async def test_two_panes(page: Page) -> None:
     await page.shows(of("bob", 'li:last-child .answer:text-is("you answered: seen")'))
     await page.click(of("alice", ".link"))
     await page.shows(of("alice", 'li:last-child .asked:text-is("read by 2")'))
-    assert "while you were away" in await page.shows(of("alice", ".notice"))
+    assert "While you were away: “Who brings cake?” was read by 2" in await page.shows(of("alice", ".notice"))
     await keep(page, "summary")
+
+    await page.click(of("alice", ".link"))
+    await page.write(of("alice", ".text"), "Into the void")
+    await page.shows(of("alice", 'li:last-child .tick[data-status="failed"]'))
+    assert await page.shows(of("alice", ".notice span")) == "Not sent: you are offline"
+    await keep(page, "failed")
+    await page.click(of("alice", ".link"))
+    await page.shows(of("alice", '.state[data-online="true"]'))
+    await page.lacks(of("alice", ".notice"))
+    await page.click(of("alice", ".again"))
+    await page.shows(of("alice", 'li:last-child .tick[data-status="acked"]'))
+    await page.shows(of("bob", 'li:last-child .said:text-is("Into the void")'))
+
+
+@pytest.mark.anyio
+async def test_in_a_narrow_window(demo: str, driver: Driver) -> None:
+    """On a telephone the panes are one above the other, and nothing is cut off at the side."""
+    if shutil.which("chromium") is None:
+        missing("chromium")
+    page = await driver.visit(demo, viewport={"width": 360, "height": 740}, colorScheme="dark")
+    for user in ("alice", "bob"):
+        await page.click(of(user, '[data-chat="Friday"]'))
+    await page.write(of("alice", ".text"), "Oneverylongword" * 12)
+    await page.shows(of("alice", '.tick[data-status="acked"]'))
+    await page.shows(of("bob", 'li[data-mine="false"]'))
+    await keep(page, "narrow")
+    assert await page.value("document.documentElement.scrollWidth") == 360
+    await page.close()
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ async def test_by_password_and_by_token(stage: Stage) -> None:
 
 
 async def test_three_devices(stage: Stage) -> None:
-    """Each device of a user has every message once, whoever wrote it, each hears what another one read, and
-    each knows of the others."""
+    """Each device of a user has every message once, whoever wrote it, each hears what another one read and
+    every receipt for what any of them wrote, and each knows of the others."""
     alice, bob = await stage.people("alice", "bob")
     devices = [await stage.device(alice, name) for name in ("phone", "laptop", "tablet")]
     peer = await stage.device(bob)
@@ -46,6 +46,17 @@ async def test_three_devices(stage: Stage) -> None:
     await stage.settle(*devices)
     assert not devices[2].all("onChannelMessage")
     assert [(await stage.unread(device)).get(bob, 0) for device in devices] == [0, 0, 0]
+    team = await stage.group(devices[0], bob)
+    asked = await devices[0].text(team, "?", chatType="groupChat", msgConfig={"allowGroupAck": True})
+    await peer.heard_of("onTextMessage", id=asked)
+    await peer.send(type="read", chatType="groupChat", to=team, id=asked, ackContent="!")
+    await peer.send(type="read", chatType="singleChat", to=alice, id=from_alice)
+    await stage.settle(*devices)
+    for device in devices:
+        assert [told["mid"] for told in device.all("onDeliveredMessage")] == [from_alice]
+        in_group, direct = sorted(device.all("onReadMessage"), key=lambda told: "groupReadCount" not in told)
+        assert matches(in_group, author=bob, mid=asked, groupReadCount={asked: 1}, ackContent="!")
+        assert matches(direct, author=bob, to=alice, mid=from_alice)
     others = await devices[0].call("getSelfIdsOnOtherPlatform")
     assert sorted(others["data"]) == [f"{alice}/webim_web_{name}" for name in ("laptop", "tablet")]
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from receipts.core.events import GroupReceiptsExpired
+from receipts.node.commands import RevokeTokens
 
 from .driver import Device, SDKError
 from .stage import APP, BRIEF, SLOW, SMALL, TIGHT, Stage
@@ -20,6 +21,13 @@ async def refused(device: Device, **message: Any) -> tuple[Any, Any]:
     """The type and text of a refusal."""
     with pytest.raises(SDKError) as error:
         await device.send(**message)
+    return error.value.type, error.value.message
+
+
+async def rejected(device: Device, method: str, **arguments: Any) -> tuple[Any, Any]:
+    """The same of a call."""
+    with pytest.raises(SDKError) as error:
+        await device.call(method, arguments)
     return error.value.type, error.value.message
 
 
@@ -47,7 +55,7 @@ async def test_in_groups(stage: Stage) -> None:
     assert await refused(bob, **answer(team, "4611686018427387904")) == (503, "group ack msg not found")
     with pytest.raises(SDKError) as forbidden:
         await erin.call("getGroupMsgReadUser", {"msgId": asked, "groupId": team})
-    assert forbidden.value.type in (602, 603)
+    assert forbidden.value.type == 602
     with pytest.raises(SDKError) as denied:
         await bob.call("getGroupMsgReadUser", {"msgId": asked, "groupId": team})
     assert denied.value.type == 603
@@ -73,7 +81,33 @@ async def test_without_the_feature(stage: Stage) -> None:
     olga = await stage.device(owner, app_key=SMALL)
     team = await stage.group(olga, member)
     assert await refused(olga, **text(team, **ASKING)) == (503, "group ack not open")
-    await olga.text(team, "without asking", chatType="groupChat")
+    mid = await olga.text(team, "without asking", chatType="groupChat")
+    error_type, _ = await rejected(olga, "getGroupMsgReadUser", msgId=mid, groupId=team)
+    assert error_type == 505
+
+
+async def test_calls(stage: Stage) -> None:
+    """What the calls on groups refuse has the SDK's own types too; and so has a token that was taken back."""
+    owner, member, outsider = await stage.people("olga", "bob", "erin")
+    olga, erin = await stage.device(owner), await stage.device(outsider)
+    full = {"groupname": "G", "desc": "", "members": [member], "public": False, "maxusers": 2}
+    group = (await olga.call("createGroup", {"data": full}))["data"]["groupid"]
+    plain = await olga.text(group, "nobody is asked", chatType="groupChat")
+    this = {"groupId": group}
+    for device, method, arguments, error_type in (
+        (olga, "inviteUsersToGroup", {**this, "users": [outsider]}, 607),
+        (olga, "createGroup", {"data": {**full, "members": ["nobody-at-all"]}}, 204),
+        (olga, "getGroupMsgReadUser", {**this, "msgId": plain}, 17),
+        (olga, "getGroupMsgReadUser", {**this, "msgId": "4611686018427387904"}, 17),
+        (olga, "getGroupInfo", {"groupId": "999999999999999"}, 605),
+        (erin, "getGroupInfo", this, 602),
+        (erin, "joinGroup", {**this, "message": ""}, 603),
+        (erin, "setGroupAdmin", {**this, "username": outsider}, 602),
+    ):
+        assert (await rejected(device, method, **arguments))[0] == error_type, method
+    await stage.operate(RevokeTokens(rid=1, app=APP, user=owner))
+    await olga.heard_of("onDisconnected")
+    assert await rejected(olga, "getGroupInfo", **this) == (52, "Unable to authenticate (OAuth)")
 
 
 async def test_apps_do_not_meet(stage: Stage) -> None:
@@ -81,8 +115,9 @@ async def test_apps_do_not_meet(stage: Stage) -> None:
     (here,) = await stage.people("alice", registering=True)
     phone = await stage.device(here)
     elsewhere = await stage.page(here, app_key=SMALL)
-    with pytest.raises(SDKError):
+    with pytest.raises(SDKError) as unknown:
         await elsewhere.open(pwd="wrong and unknown")
+    assert (unknown.value.type, unknown.value.message) == (1, "user not found")
     token = (await (await stage.page(here, "laptop", app_key=APP)).open(pwd="correct horse"))["accessToken"]
     with pytest.raises(SDKError) as foreign:
         await elsewhere.open(accessToken=token)
@@ -117,6 +152,9 @@ async def test_an_answer_that_comes_too_late(stage: Stage) -> None:
         await bob.heard_of("onTextMessage", id=asked)
         await phone.until(lambda: expired)
     assert await refused(bob, **answer(team, asked)) == (503, "group ack msg not found")
+    error_type, message = await rejected(olga, "getGroupMsgReadUser", msgId=asked, groupId=team)
+    assert error_type == 17
+    assert "group ack msg not found: expired" in message
     await stage.settle(olga, app_key=BRIEF)
     assert not olga.all("onReadMessage")
 
