@@ -458,15 +458,31 @@ def test_what_cannot_be_hashed_is_not_a_wrong_password(password: str, known: str
     assert hear_of(Passwords(loop.soon), loop, password, known) == [None]
 
 
+def no_more(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_without_threads_nothing_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that gives the node no thread fails its logins, not the node."""
-
-    def no_more(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     monkeypatch.setattr(threading.Thread, "start", no_more)
     loop = Loop()
     assert hear_of(Passwords(loop.soon), loop, "secret", None) == [None]
+
+
+def test_with_fewer_threads_one_does_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that is there goes on when the system gives no second one."""
+    loop = Loop()
+    passwords = Passwords(loop.soon)
+    session: Any = object()
+    heard: list[Any] = []
+    for rid in (1, 2):
+        job = PasswordJob(session, "secret", None, AddUser(rid=rid, app="default", user="alice"))
+        passwords.start(job, lambda job, outcome: heard.append(outcome))
+        monkeypatch.setattr(threading.Thread, "start", no_more)
+    passwords.close()
+    for call in loop.calls:
+        call()
+    assert [type(outcome) for outcome in heard] == [str, str]
 
 
 def test_who_waits_for_a_password_that_cannot_be_hashed_is_told(new_book: NewBook) -> None:
