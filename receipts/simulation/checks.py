@@ -243,7 +243,9 @@ class Checks:
     def _verified(self, session: Session, command: Verify) -> None:
         """The node's own search for what cannot be right has to find nothing."""
         for said in self._said_to(session.number, Text):
-            for finding in json.loads(said.text) if said.rid == command.rid else ():
+            if said.rid != command.rid:
+                continue  # an answer to something else
+            for finding in json.loads(said.text):
                 raise Violation(finding["invariant"], "the node's state cannot be right", str(finding))
             self.oracle.said.append(Expected((session.number,), "Text", (command.rid,)))
             return

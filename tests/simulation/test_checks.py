@@ -28,6 +28,7 @@ from receipts.simulation.steps import (
     Cut,
     Deliver,
     DiskFull,
+    Operate,
     Release,
     Save,
     StartDevice,
@@ -634,3 +635,10 @@ def test_acknowledging_through_another_link_counts_for_its_outbox_alone() -> Non
     world.do(CrashDevice(TABLET))
     world.do(StartDevice(TABLET))
     world.heal()
+
+
+def test_an_answer_to_something_else_is_not_taken_for_a_finding() -> None:
+    """A repair that is refused is no violation when another question is answered in the same tick."""
+    world = world_of()
+    for step in (Operate("repair", ("default", "nowhere", "life")), Operate("stats"), Turn()):
+        world.do(step)
