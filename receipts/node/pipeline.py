@@ -83,8 +83,9 @@ class Pipeline:
         return not self._waiting and self._committing is None
 
     def add(self, tick: Tick) -> None:
-        """A tick was decided."""
-        if tick.outbox or tick.writes:
+        """A tick was decided. One that brought nothing new may owe that to another which is not durable yet:
+        then it shares its fate."""
+        if tick.outbox or tick.writes or (tick.commands and not self.idle):
             self._waiting.append(tick)
 
     def ready(self) -> Mail:

@@ -179,7 +179,7 @@ class Checks:
             self._compare_touched(tick, moment)
         if world.sweep_ms and self._sweep_began is None:
             self._sweep_began = (world.sweep_ms, self._safe_tick)
-        if tick.outbox or tick.writes:
+        if tick.outbox or tick.writes or (tick.commands and self._held):
             self._held.append(_Held(tick.number, oracle.made, tick.outbox, tick.commands))
 
     def _decide(self, session: Session, command: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from receipts.client.replica import Replica
+from receipts.core.errors import Code
 from receipts.core.events import GroupReceiptsExpired
 from receipts.wire import commands
 from receipts.wire.updates import CatchUp, Delivered, Done
@@ -91,3 +92,27 @@ def test_receipts_that_storage_did_not_have_in_time_expire() -> None:
     book.sweep(1000)
     assert not book.chat("G").asked
     assert any(isinstance(update, GroupReceiptsExpired) for update in olga.told())
+
+
+def test_a_read_that_another_device_had_sent_a_moment_before() -> None:
+    """What brings nothing new because of something that is not on disk yet is lost with it, and its sender
+    hears of that too: else it would take the read for confirmed by the next answer."""
+    book = Playbook()
+    book.user("alice", "bob")
+    bob = book.log_in("bob", "phone")
+    phone, tablet = book.log_in("alice", "phone"), book.log_in("alice", "tablet")
+    bob.send(CHAT)
+    for device in (phone, tablet):
+        device.do(commands.AckDelivered(0, CHAT, (1, 2)))
+    read = commands.ReadMessages(0, CHAT, (1, 2))
+    book.hold = True
+    book.run((phone, read))
+    book.run((tablet, read))
+    book.fail()
+    for device in (phone, tablet):
+        (refused,) = device.told()
+        assert (refused.code, refused.conversation) == (Code.STORAGE_FULL, CHAT)
+        assert refused.ranges == (1, 2)
+    tablet.do(read)
+    (told,) = phone.told()
+    assert told.ranges == (1, 2)
