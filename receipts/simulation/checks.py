@@ -279,19 +279,26 @@ class Checks:
         """
         now_ms = self.oracle.now_ms
         due = max((seq for seq, at_ms in talk.due.items() if at_ms <= now_ms), default=0)
-        if due and found >= due and (due > messages or self._said_expired(talk)):
+        said = self._said_expired(talk)
+        if due and found >= due and (due > messages or said):
             self.oracle.expire_receipts(talk, due)
         if found > max(messages, talk.receipts_expired):
             if not due or any(seq <= found for seq, at_ms in talk.due.items() if at_ms > now_ms):
                 what = f"through #{found}, due #{due}"
                 raise Violation("I-10", f"receipts of {talk.id} expired too early", what)
             self.oracle.expire_receipts(talk, found)  # later ones were due after the node began to look
+        elif said > talk.receipts_expired:  # likewise, and their messages go at the same time
+            self.oracle.expire_receipts(talk, said)
 
-    def _said_expired(self, talk: Talk) -> bool:
-        """Whether anybody was told that receipts expired, apart from their messages."""
-        return any(
-            isinstance(update, GroupReceiptsExpired) and update.conversation == talk.id
-            for _, update in _updates(self._tick.outbox)
+    def _said_expired(self, talk: Talk) -> Seq:
+        """Through where anybody was told that receipts expired, apart from their messages; 0 for nobody."""
+        return max(
+            (
+                update.through
+                for _, update in _updates(self._tick.outbox)
+                if isinstance(update, GroupReceiptsExpired) and update.conversation == talk.id
+            ),
+            default=0,
         )
 
     def _expire_messages(self, talk: Talk, found: Seq) -> None:

@@ -6,6 +6,7 @@ damaged by hand in one place.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ from receipts.simulation.steps import (
     Tick,
     Turn,
     Wait,
+    parse,
 )
 from receipts.simulation.violation import Violation
 from receipts.simulation.world import World
@@ -642,3 +644,45 @@ def test_an_answer_to_something_else_is_not_taken_for_a_finding() -> None:
     world = world_of()
     for step in (Operate("repair", ("default", "nowhere", "life")), Operate("stats"), Turn()):
         world.do(step)
+
+
+def test_a_search_for_what_is_due_that_takes_long() -> None:
+    """The node asks its store which receipts are due, and hears of it when more of them are, and the messages
+    of the first ones as well: what it tells then is right."""
+    people = [("alice", "phone"), ("erin", "phone")]
+    settings: dict[str, dict[str, object]] = {"groups": {"may_ask_receipts": "member"}}
+    settings["limits"] = {"retention_ms": 60_000, "group_receipts_kept_ms": 30_000}
+    cast = Cast(
+        apps=(AppCast(app="default", settings=json.dumps(settings)),),
+        users=tuple(UserCast(app="default", user=user) for user in ("alice", "bob", "erin")),
+        devices=tuple(
+            DeviceCast(app="default", user=user, name=name, coalesce_ms=0) for user, name in people
+        ),
+    )
+    world = World(cast)
+    for line in SLOW_SEARCH.strip().splitlines():
+        world.do(parse(line))
+
+
+SLOW_SEARCH = """
+wait 100
+deliver erin/phone up 1
+deliver alice/phone up 1
+turn
+turn
+turn
+act alice/phone create M16 ["bob","erin"]
+deliver alice/phone down 1
+deliver erin/phone down 1
+deliver alice/phone up 1
+act erin/phone send M16 0 true false
+deliver erin/phone up 99
+turn
+act alice/phone send M16 0 true true
+deliver alice/phone up 1
+wait 100000
+turn
+wait 70000
+turn
+turn
+"""
