@@ -295,8 +295,9 @@ class Checks:
         return max(
             (
                 update.through
-                for _, update in _updates(self._tick.outbox)
-                if isinstance(update, GroupReceiptsExpired) and update.conversation == talk.id
+                for to, update in _updates(self._tick.outbox)
+                if isinstance(update, GroupReceiptsExpired)
+                and (to[0].app.id, update.conversation) == (talk.app, talk.id)
             ),
             default=0,
         )
