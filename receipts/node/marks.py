@@ -345,7 +345,18 @@ def devices_since(world: World, chat: Chat, user: User) -> dict[DeviceId, Seq]:
     missing = [need for need in dict.fromkeys(needs) if need not in world.found]
     if missing:
         raise Missing(*missing)
-    return {row.device: world.found[need] for row, need in zip(devices, needs, strict=True)}
+    return {
+        row.device: _head_at(chat, row.since_tick, world.found[need])
+        for row, need in zip(devices, needs, strict=True)
+    }
+
+
+def _head_at(chat: Chat, tick: int, stored: Seq) -> Seq:
+    """The head after a tick; storage may have been asked before its last messages were there."""
+    for seq in reversed(chat.recent):
+        if seq <= stored or chat.recent[seq].tick <= tick:
+            return max(seq, stored)
+    return stored
 
 
 def roll_up(world: World, chat: Chat, user: User, since: Mapping[DeviceId, Seq]) -> None:

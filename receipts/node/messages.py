@@ -112,7 +112,7 @@ def post(
     conversation.apply(event)
     seq = event.seq
     chat.unfolded.add(author)
-    chat.remember(seq, Info(author, message_id, now_ms, asks))
+    chat.remember(seq, Info(author, message_id, now_ms, asks, world.tick_number))
     world.new.messages.append(
         rows.MessageRow(
             chat.key,

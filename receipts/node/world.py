@@ -296,6 +296,7 @@ class Info(NamedTuple):
     message_id: MessageId
     at_ms: int
     asks: bool
+    tick: int
 
 
 class Chat:
@@ -624,7 +625,9 @@ class World:
         chat.unfolded = {row.author for row in found.unfolded}
         chat.used_ms = self.now_ms
         for row in found.recent:
-            chat.recent[row.seq] = Info(row.author, MessageId(row.message_id), row.at_ms, bool(row.asks))
+            chat.recent[row.seq] = Info(
+                row.author, MessageId(row.message_id), row.at_ms, bool(row.asks), row.tick
+            )
         kept = app.limits.group_receipts_kept_ms
         chat.mark_ticks = {row.user: shared_tick(row) for row in found.marks}
         chat.mark_heads = {row.user: shared_through(row) for row in found.marks}
@@ -644,7 +647,9 @@ class World:
         away = tuple(seq for seq, info in found.items() if info is None and floor < seq <= head)
         if away:
             for row in self.ask("messages", chat.key, away):
-                found[row.seq] = Info(row.author, MessageId(row.message_id), row.at_ms, bool(row.asks))
+                found[row.seq] = Info(
+                    row.author, MessageId(row.message_id), row.at_ms, bool(row.asks), row.tick
+                )
         return found
 
     # -- changing

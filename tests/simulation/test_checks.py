@@ -686,3 +686,38 @@ wait 70000
 turn
 turn
 """
+
+
+def test_a_device_that_comes_while_a_message_is_written() -> None:
+    """Which messages a device owes does not depend on what is on disk when its author asks."""
+    people = [("alice", "phone", False), ("bob", "phone", True)]
+    cast = Cast(
+        apps=(AppCast(app="default"),),
+        users=tuple(UserCast(app="default", user=user) for user in ("alice", "bob", "cara")),
+        devices=tuple(
+            DeviceCast(app="default", user=user, name=name, password=password, coalesce_ms=0)
+            for user, name, password in people
+        ),
+        heartbeat_ms=5000,
+    )
+    world = World(cast)
+    for line in EARLY_QUESTION.strip().splitlines():
+        world.do(parse(line))
+
+
+EARLY_QUESTION = """
+wait 100
+deliver alice/phone up 1
+act alice/phone send alice~bob 0 false true
+deliver bob/phone up 1
+act alice/phone status alice~bob [1]
+turn
+store 3 ok
+release 3
+say default cara send G 10 false
+deliver alice/phone down 1
+deliver alice/phone up 1
+turn
+deliver alice/phone up 1
+turn
+"""
