@@ -266,7 +266,3 @@ class Coming(Asking, Grouping):
     def _make_token(self, sender: Sender, command: Any) -> None:
         self._account(command.app, command.user)
         self._say(sender.session, "Text", command.rid)
-
-    def end_all(self) -> None:
-        """A repair has begun a new life of the data: everybody comes back."""
-        self._end(list(self.logins.values()), "shutting_down")

@@ -124,11 +124,6 @@ class Wire:
         self._up = anyio.Event()
         self._up.set()
 
-    @property
-    def is_up(self) -> bool:
-        """Whether there is a way to the node."""
-        return self._up.is_set()
-
     def cut(self) -> None:
         """Break the link; there is no way to the node until `heal`."""
         if self._up.is_set():

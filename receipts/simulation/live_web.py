@@ -195,11 +195,6 @@ class WebDevice:
         """The page is there again."""
         self._is_open.set()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the page is there."""
-        return self._is_open.is_set()
-
     def heal(self) -> None:
         """From now on nothing goes wrong with it."""
         self.come_back()
