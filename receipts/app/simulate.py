@@ -30,7 +30,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from receipts.node.process import calm_collector
 from receipts.simulation.cast import Cast
 from receipts.simulation.generator import PROFILES
 from receipts.simulation.report import explain
@@ -47,6 +46,9 @@ __all__ = ["Failure", "Result", "Simulating", "fresh_seed", "play_again", "resul
 
 SEEDS_MAX = 10_000_000
 SEED_BITS = 32
+COLLECTOR_THRESHOLDS = (10_000, 10, 10)
+"""Objects of worlds die by their reference counts, apart from whole worlds, nodes and devices: looking for
+cycles as often as the interpreter would takes a twentieth of the time and finds little."""
 POLL_SECONDS = 0.2
 """Between two looks at how far the processes are."""
 
@@ -191,11 +193,18 @@ def _run(seed: int, events: int, faults: str, meter: Meter) -> Result:
     return _result(outcome, seed)
 
 
+def _calm_collector() -> None:
+    """Let the garbage collector look rarely, and not at what is there by now."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
+
+
 @contextmanager
 def _calmed() -> Iterator[None]:
     """So for as long as worlds run here."""
     before = gc.get_threshold()
-    calm_collector()
+    _calm_collector()
     try:
         yield
     finally:
@@ -227,7 +236,7 @@ _meter: Meter | None = None
 def _begin_worker(meter: Meter) -> None:
     global _meter
     _meter = meter
-    calm_collector()
+    _calm_collector()
 
 
 def _run_there(seed: int, events: int, faults: str) -> Result | None:
