@@ -352,6 +352,26 @@ def test_what_is_said_of_a_read(
     assert found(_tampered(world, change(world), Tick())) == invariant
 
 
+def test_in_which_order_answers_come() -> None:
+    """Two receipts in one tick, and then answers in another order than the judge's: the receipts, whose
+    versions were taken over, are not judged again."""
+    world = world_of()
+    world.do(Act(BOB, "read", (CHAT, 4)))
+    world.do(Deliver(BOB, True, 9))
+    more = (("name", (CHAT, (6,), None)), ("mute", (CHAT, True)), ("mark", (CHAT, None)))
+    for operation, arguments in more:
+        world.do(Act(BOB, operation, arguments))
+        world.do(Deliver(BOB, True, 9))
+
+    def turned(tick: NodeTick) -> None:
+        kinds = [type(update) for _, update in tick.outbox]  # type: ignore[misc]
+        assert kinds.count(updates.Read) == 4
+        assert updates.Read not in kinds[-2:]
+        tick.outbox[-2:] = reversed(tick.outbox[-2:])
+
+    _tampered(world, turned, Tick())()
+
+
 OPERATIONS: list[tuple[str, str, str, tuple[Any, ...], Callable[[World], Callable[[NodeTick], object]]]] = [
     (
         "a message is not told",
