@@ -499,8 +499,10 @@ class Replica:
         """The messages behind `unread`."""
         chat = self.chat(conversation)
         unread = chat.unread_ranges(self.user)
+        if not unread:
+            return unread
         reads = list(local)
-        if not unread or not reads:
+        if not reads:
             return unread
         kept = _mark_after(chat.member(self.user).unread_mark, reads).ranges
         gone = RangeSet()
@@ -521,8 +523,10 @@ class Replica:
         """Whether the conversation is marked as unread."""
         chat = self.chat(conversation)
         mark = _mark_after(chat.member(self.user).unread_mark, local)
+        if mark.flagged or not mark.ranges:
+            return mark.flagged
         start, stop = chat.visible(self.user)
-        return mark.flagged or (start < stop and bool(RangeSet(mark.ranges).within((start, stop))))
+        return start < stop and bool(RangeSet(mark.ranges).within((start, stop)))
 
     def unreported(self, conversation: ConversationId, through: Seq, local: LocalReads = ()) -> Ranges:
         """Messages up to and including `through` that the user may see and has not read, counting or not."""

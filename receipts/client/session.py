@@ -399,15 +399,17 @@ class Session:
     @property
     def wake_at(self) -> int | None:
         """When to call `timer` and `take_frames` again, in the caller's time; None for no need."""
-        times: list[int] = []
         if self.state is State.GREETING:
-            times.append(self._asked_at + WELCOME_MS)
-        elif self.state in _LOGGED_IN:
-            times.append(self._dead_at() if self._orders else self._asked_at + self._heartbeat_ms)
-            times += [p.not_before_ms for p in self.outbox.sends.values() if p.not_before_ms and not p.sent]
-            if self.state is State.LIVE and self._flush_at is not None:
-                times.append(self._flush_at)
-        return min(times, default=None)
+            return self._asked_at + WELCOME_MS
+        if self.state not in _LOGGED_IN:
+            return None
+        at = self._dead_at() if self._orders else self._asked_at + self._heartbeat_ms
+        if self.state is State.LIVE and self._flush_at is not None and self._flush_at < at:
+            at = self._flush_at
+        for pending in self.outbox.sends.values():
+            if 0 < pending.not_before_ms < at and not pending.sent:
+                at = pending.not_before_ms
+        return at
 
     # -- updates ---------------------------------------------------------------------------------------
 

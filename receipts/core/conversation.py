@@ -309,10 +309,15 @@ class Conversation:
 
     def unread_ranges(self, user: UserId) -> Ranges:
         """The seqs behind `unread`: visible, not read (or marked unread again), not recalled, counting."""
-        start, stop = self.visible(user)
-        if start == stop:
+        member = self.members.get(user)
+        period = member.period if member is not None else None
+        if member is None or period is None or period.through is not None:
             return ()
-        member = self.members[user]
+        # As `visible` has it: this is asked more often than anything else.
+        start = max(period.from_seq, member.cleared_through + 1, self.expired_through + 1)
+        stop = self.head + 1
+        if start >= stop:
+            return ()
         unread = member.read.missing((start, stop))
         mark = member.unread_mark.ranges
         if mark:
@@ -338,8 +343,10 @@ class Conversation:
         if member is None:
             return False
         mark = member.unread_mark
+        if mark.flagged or not mark.ranges:
+            return mark.flagged
         start, stop = self.visible(user)
-        return mark.flagged or (start < stop and bool(RangeSet(mark.ranges).within((start, stop))))
+        return start < stop and bool(RangeSet(mark.ranges).within((start, stop)))
 
     # -- what others may know
 

@@ -319,7 +319,7 @@ class Watch:
         device.read_here[name] = _union(local)
         if local and known:
             known &= ~_read_here(mine, local)
-        count = client.unread(name)
+        count = client.replica.unread(name, local)  # as `Session.unread` has it
         person = talk.people.get(device.user)
         wrote = person.wrote if person is not None else 0
         if known & wrote and device.complete:

@@ -16,6 +16,7 @@ import base64
 import types
 from collections.abc import Callable
 from enum import Enum, IntEnum
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, NewType, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import attrs
@@ -404,28 +405,37 @@ class Field(NamedTuple):
 class Record:
     """All fields of one type, in order of declaration."""
 
-    __slots__ = ("_backwards", "_least", "_names", "_packs", "_unpacks", "fields", "kind")
+    __slots__ = ("_backwards", "_dense", "_get", "_least", "_names", "_packs", "_unpacks", "fields", "kind")
 
     def __init__(self, kind: type, fields: tuple[Field, ...]) -> None:
         self.kind = kind
         self.fields = fields
         self._names = [field.name for field in fields]
+        # With what the type has anyway in front, so that it gives a tuple for a single field too.
+        self._get = attrgetter("__class__", *self._names)
+        plain = [field.name for field in attrs.fields(kind) if not field.kw_only]
+        self._dense = self._names == plain[: len(fields)]
         self._backwards = [field.default for field in reversed(fields)]
-        self._packs = [field.form.pack for field in fields]
-        self._unpacks = [(field.name, field.form.unpack) for field in fields]
+        packs = ((index, field.form.pack) for index, field in enumerate(fields))
+        self._packs = [(index, pack) for index, pack in packs if pack is not None]
+        self._unpacks = [field.form.unpack for field in fields]
         needed = (index for index, field in enumerate(fields, 1) if field.default is attrs.NOTHING)
         self._least = max(needed, default=0)
 
     def pack(self, value: Any, *head: int) -> list[Any]:
         """The binary form: `head`, then the fields without trailing ones that have their default."""
-        items = [getattr(value, name) for name in self._names]
+        _, *items = self._get(value)
         for default in self._backwards:
             item = items[-1]
             if item is not default and (default is attrs.NOTHING or item != default):
                 break
             items.pop()
-        pairs = zip(items, self._packs, strict=False)
-        return [*head, *[item if pack is None else pack(item) for item, pack in pairs]]
+        count = len(items)
+        for index, pack in self._packs:
+            if index >= count:
+                break
+            items[index] = pack(items[index])
+        return [*head, *items] if head else items
 
     def unpack(self, items: Any, start: int = 0) -> Any:
         """A value from its binary form, which begins at `start`.
@@ -435,16 +445,18 @@ class Record:
             Skipped: It is from a newer peer and has to be left out.
         """
         _array(items)
-        found: dict[str, Any] = {}
-        for (name, unpack), item in zip(self._unpacks, items[start:] if start else items, strict=False):
-            try:
-                found[name] = unpack(item)
-            except Wrong as error:
-                raise _named(name, error) from None
+        found: list[Any] = []
+        try:
+            for unpack, item in zip(self._unpacks, items[start:] if start else items, strict=False):
+                found.append(unpack(item))
+        except Wrong as error:
+            raise _named(self._names[len(found)], error) from None
         if len(found) < self._least:
             left = self.fields[len(found) :]
             raise Wrong(f"{next(field.name for field in left if field.default is attrs.NOTHING)} is missing")
-        return self.kind(**found)
+        if self._dense:
+            return self.kind(*found)
+        return self.kind(**dict(zip(self._names, found, strict=False)))
 
     def dump(self, value: Any) -> dict[str, Any]:
         """The text form, as an object without fields that have their default."""
