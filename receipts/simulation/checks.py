@@ -617,8 +617,7 @@ class Checks:
             view = states.View(oracle, talk, oracle.made, [])
             states.recount(view)
             if chat is not None:
-                states.compare(view, chat, list(talk.people), whole=True)
-                states.compare_loaded(view, chat.conversation)
+                states.compare_whole(view, chat.conversation)
         self._compare_stored(talks)
         oracle.forget_purses(user for app in world.apps.values() for user in app.users.values())
 

@@ -29,16 +29,16 @@ __all__ = [
     "View",
     "compare",
     "compare_accounts",
-    "compare_loaded",
     "compare_rows",
+    "compare_whole",
     "logical",
     "recount",
 ]
 
 _RECEIPTS = ("AckDelivered", "ReadConversation", "ReadMessages")
-STATUSES_AT_ONCE = 30
-"""Messages of a conversation whose statuses are compared when all in memory is looked at: they are made
-of sets that are compared whole, so that a few would do to see how."""
+STATUSES_AT_ONCE = 6
+"""How many of a conversation's newest messages have their statuses compared when all in memory is looked at,
+and how many others in turns: they are made of sets that are compared whole, so that a few do to see how."""
 
 
 class View:
@@ -120,7 +120,7 @@ def compare(view: View, chat: Chat, users: Iterable[UserId], *, whole: bool) -> 
             raise view.wrong("I-24", f"{user} is a member", person.periods, None)
         _compare_unread(view, known, person)
         _compare_sets(view, talk, person, member)
-        _compare_rest(view, chat, person, member)
+        _compare_rest(view, person, member)
     if whole:
         _compare_talk(view, talk, known)
 
@@ -261,7 +261,7 @@ def _blame_read(view: View, person: Person, found: int, kept: int) -> None:
     raise view.wrong(invariant, f"read by {person.user}", shown(person.read & kept), shown(found & kept))
 
 
-def _compare_rest(view: View, chat: Chat, person: Person, member: Member) -> None:
+def _compare_rest(view: View, person: Person, member: Member) -> None:
     user = person.user
     periods = tuple((one.from_seq, one.through) for _, one in sorted(member.periods.items()))
     if periods != person.periods:
@@ -345,11 +345,11 @@ def recount(view: View) -> None:
         assert one == other, (view.talk.id, person.user, one, other)
 
 
-def compare_loaded(view: View, known: Conversation, *, statuses: int = STATUSES_AT_ONCE) -> None:
+def compare_whole(view: View, known: Conversation, *, statuses: int = STATUSES_AT_ONCE) -> None:
     """All of a conversation, with what can be asked about it.
 
     Args:
-        statuses: For how many of the newest messages statuses are asked.
+        statuses: For how many of the newest messages, and for how many others, statuses are asked.
     """
     talk = view.talk
     if known.head != talk.head:
@@ -367,12 +367,15 @@ def compare_loaded(view: View, known: Conversation, *, statuses: int = STATUSES_
         ):
             raise view.wrong("I-12", f"explained to {person.user}", shown(talk.unread(person)), page)
         _compare_sets(view, talk, person, member)
+        _compare_rest(view, person, member)
     _compare_talk(view, talk, known)
     _compare_statuses(view, talk, known, statuses)
 
 
 def _compare_statuses(view: View, talk: Talk, known: Conversation, count: int) -> None:
-    for fact in talk.facts[-count:]:
+    older = max(talk.head - count, 0)
+    turn = view.moment % older if older else 0
+    for fact in (*talk.facts[-count:], *talk.facts[turn : min(turn + count, older)]):
         seq = fact.seq
         if known.audience(seq, fact.author) != tuple(talk.audience(seq, fact.author)):
             raise view.wrong(
@@ -434,13 +437,13 @@ class Stored:
         looked_at = (rows, messages, _facts_of(talk))
         if self._agreed.get(talk) == looked_at:
             return
-        compare_loaded(view, load_conversation(rows), statuses=STORED_STATUSES)
+        compare_whole(view, load_conversation(rows), statuses=STORED_STATUSES)
         compare_rows(view, messages, rows)
         self._agreed[talk] = looked_at
 
 
-STORED_STATUSES = 3
-"""Messages of a conversation on disk whose statuses are asked for."""
+STORED_STATUSES = 2
+"""The same for a conversation on disk."""
 
 _all_of_person = attrgetter(*(name for name in Person.__slots__ if name != "held"))
 _all_of_talk = attrgetter(
