@@ -195,7 +195,6 @@ def _run(seed: int, events: int, faults: str, meter: Meter) -> Result:
 
 def _calm_collector() -> None:
     """Let the garbage collector look rarely, and not at what is there by now."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 

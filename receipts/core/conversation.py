@@ -300,9 +300,12 @@ class Conversation:
     def visible(self, user: UserId) -> tuple[Seq, Seq]:
         """What may count for a member: [start, stop). Empty (start == stop) for who is not a member now."""
         member = self.members.get(user)
-        period = member.period if member is not None else None
+        return self._visible(member) if member is not None else (self.head + 1, self.head + 1)
+
+    def _visible(self, member: Member) -> tuple[Seq, Seq]:
+        period = member.period
         stop = self.head + 1
-        if member is None or period is None or period.through is not None:
+        if period is None or period.through is not None:
             return stop, stop
         start = max(period.from_seq, member.cleared_through + 1, self.expired_through + 1)
         return min(start, stop), stop
@@ -310,19 +313,16 @@ class Conversation:
     def unread_ranges(self, user: UserId) -> Ranges:
         """The seqs behind `unread`: visible, not read (or marked unread again), not recalled, counting."""
         member = self.members.get(user)
-        period = member.period if member is not None else None
-        if member is None or period is None or period.through is not None:
+        if member is None:
             return ()
-        # As `visible` has it: this is asked more often than anything else.
-        start = max(period.from_seq, member.cleared_through + 1, self.expired_through + 1)
-        stop = self.head + 1
-        if start >= stop:
+        start, stop = window = self._visible(member)
+        if start == stop:
             return ()
-        unread = member.read.missing((start, stop))
+        unread = member.read.missing(window)
         mark = member.unread_mark.ranges
         if mark:
             again = RangeSet(mark)
-            unread = _union(unread, again.within((start, stop)))
+            unread = _union(unread, again.within(window))
         if unread and self.recalled:
             unread = self.recalled.missing(unread)
         if unread and self.uncounted:
