@@ -387,7 +387,7 @@ class Outbox:
     def local(self, conversation: ConversationId) -> list[tuple[Version, Ranges]]:
         """What was read in a conversation and is not confirmed."""
         found = self._marks.get(conversation)
-        return found.local() if found is not None and found._reads else []
+        return found.local() if found is not None else []
 
     def marked(self) -> list[ConversationId]:
         """Conversations with marks that are not confirmed."""
