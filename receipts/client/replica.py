@@ -49,6 +49,9 @@ __all__ = ["MESSAGES_MAX", "LocalReads", "Replica"]
 MESSAGES_MAX = 1000
 """Messages with bodies that are kept per conversation: some screens full; older ones come by history."""
 
+BLANKS_MAX = 64
+"""Conversations that nothing was heard of whose empty state is kept for who asks again."""
+
 _READER_BYTES = 128  # of one answer in a frame, its words apart
 _PART_BYTES_MAX = 256 * 1024  # of a saved part, far below what a frame may have
 
@@ -111,7 +114,7 @@ class Replica:
         """Where to resume: all that happened up to there is in this replica. None: from the beginning."""
         self._messages_max = messages_max
         self._boxes: dict[ConversationId, _Box] = {}
-        self._blank: Conversation | None = None  # the empty one that was asked for last
+        self._blanks: dict[ConversationId, Conversation] = {}  # empty ones that were asked for lately
         self._former: dict[ConversationId, _Box] = {}  # what a full state replaced, until it is complete
         self._filling = False
         self.catching_up = False
@@ -460,9 +463,11 @@ class Replica:
         box = self._boxes.get(conversation)
         if box is not None:
             return box.chat
-        blank = self._blank
-        if blank is None or blank.id != conversation:
-            blank = self._blank = Conversation.named(conversation)
+        blank = self._blanks.get(conversation)
+        if blank is None:
+            if len(self._blanks) >= BLANKS_MAX:
+                self._blanks.clear()
+            blank = self._blanks[conversation] = Conversation.named(conversation)
         return blank
 
     def member(self, conversation: ConversationId) -> Member:

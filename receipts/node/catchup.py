@@ -9,13 +9,12 @@ live without a gap and without an `await`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from receipts.core.conversation import Conversation
 from receipts.core.errors import Code, Refused
-from receipts.core.events import Register
-from receipts.core.ids import ConversationId, ConversationKind, Seq, UserId
+from receipts.core.events import Register, RegisterValue
+from receipts.core.ids import ConversationId, ConversationKind, Seq, UserId, Version, direct_members
 from receipts.core.member import Member
 from receipts.core.ranges import EMPTY, RangeSet, through
 from receipts.storage import base as rows
@@ -204,15 +203,15 @@ def part_of(session: Session, changed: rows.Changed, since: int) -> Conversation
     group's own, and what concerns messages that were theirs to read.
     """
     me = session.user.name
-    chat = codec.load_shell(changed.row, 0, EMPTY, EMPTY)
+    row = changed.row
     mine = codec.load_member(changed.mine)
     period = mine.period
     last = changed.head if period is None or period.through is None else min(period.through, changed.head)
     members: dict[UserId, MemberPart] = {}
-    for row in changed.members:
-        if row.user == me or mine.joined:  # of others the store gives only what may be shown (its rule 4)
-            members[row.user] = _member_part(row.user, codec.load_member(row), me)
-    direct = chat.kind is ConversationKind.DIRECT
+    for one in changed.members:
+        if one.user == me or mine.joined:  # of others the store gives only what may be shown (its rule 4)
+            members[one.user] = _member_part(one.user, codec.load_member(one), me)
+    direct = direct_members(row.conversation) is not None
     for mark in changed.marks:
         # 0: of others only what they read in private, or wrote; the messages themselves tell that.
         if mark.user == me or (direct and codec.shared_tick(mark) > max(since, 0)):
@@ -226,19 +225,21 @@ def part_of(session: Session, changed: rows.Changed, since: int) -> Conversation
         if message.recalled_tick:
             recalled.add(message.seq, message.seq + 1)
     # Whose own membership has changed may be new here: what the group is called comes along.
-    new = changed.row.tick > since or codec.shared_tick(changed.mine) > since
-    registers = _registers(chat, mine.joined) if new else ()
-    gone = changed.row.tick > since and (mine.joined or bool(registers or chat.expired_through))
+    new = row.tick > since or codec.shared_tick(changed.mine) > since
+    registers = _registers(codec.unpack_registers(row.registers), mine.joined) if new else ()
+    gone = row.tick > since and (mine.joined or bool(registers or row.expired_through))
     part = ConversationPart(
-        conversation=chat.id,
-        kind=chat.kind,
+        conversation=row.conversation,
+        kind=ConversationKind.DIRECT if direct else ConversationKind.GROUP,
         head=last,
-        messages=tuple(codec.message(chat.id, row) for row in changed.messages if not row.recalled_tick),
+        messages=tuple(
+            codec.message(row.conversation, one) for one in changed.messages if not one.recalled_tick
+        ),
         first_seq=changed.first_seq,
         recalled=recalled.ranges,
         uncounted=seen.within(changed.uncounted),
-        expired_through=chat.expired_through,
-        receipts_expired_through=chat.receipts_expired_through,
+        expired_through=row.expired_through,
+        receipts_expired_through=row.receipts_expired_through,
         registers=registers,
         members=tuple(members[user] for user in sorted(members)),
         asked=tuple(
@@ -290,10 +291,12 @@ def _with_marks(part: MemberPart, marks: Member, session: Session) -> MemberPart
     )
 
 
-def _registers(chat: Conversation, joined: bool = True) -> tuple[RegisterPart, ...]:
+def _registers(
+    registers: Mapping[Register, tuple[Version, RegisterValue]], joined: bool = True
+) -> tuple[RegisterPart, ...]:
     return tuple(
         RegisterPart(register=register, version=version, value=content)
-        for register, (version, content) in sorted(chat.registers.items())
+        for register, (version, content) in sorted(registers.items())
         if joined or register is Register.DELETED
     )
 
@@ -338,7 +341,7 @@ def tell_newcomers(world: World, chat: Chat, users: Iterable[UserId]) -> None:
             uncounted=conversation.uncounted.ranges,
             expired_through=conversation.expired_through,
             receipts_expired_through=conversation.receipts_expired_through,
-            registers=_registers(conversation),
+            registers=_registers(conversation.registers),
             members=tuple({**parts, user.name: own}.values()),
         )
         world.tell(chat.app, (user.name,), part)

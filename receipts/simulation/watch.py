@@ -231,11 +231,11 @@ class Watch:
         if chat.head > talk.head:
             raise device.wrong("I-6", f"the head of {name}", talk.head, chat.head)
         me = device.user
-        prints = device.prints
+        prints = device.prints.setdefault(name, {})
         for user, member in chat.members.items():
             print_ = _print_of(member)
-            if prints.get((name, user)) != print_:  # else as the last time: what was told is never taken back
-                prints[name, user] = print_
+            if prints.get(user) != print_:  # else as the last time: what was told is never taken back
+                prints[user] = print_
                 self._check_member(device, talk, user, member)
         for seq, asked in chat.asked.items():
             if asked.readers:

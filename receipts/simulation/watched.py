@@ -80,7 +80,7 @@ class WatchedDevice:
         self.install = client.outbox.install
         self.known: dict[tuple[ConversationId, UserId], tuple[int, int, int]] = {}
         """(read, shared as read, shared as delivered) of members, as it was known the last time."""
-        self.prints: dict[tuple[ConversationId, UserId], tuple[int, ...]] = {}
+        self.prints: dict[ConversationId, dict[UserId, tuple[int, ...]]] = {}
         """What those sets look like from afar; empty to look closely."""
         self.counts: dict[ConversationId, int] = {}
         """Unread without what was read here, the last time."""
