@@ -56,7 +56,7 @@ from .watch import Watch, Watched
 
 __all__ = ["Checks", "Violation", "Watched"]
 
-STORED_EVERY = 16
+STORED_EVERY = 64
 """After this many commits one conversation is compared with what a new process would load."""
 _QUESTIONS = frozenset(
     {

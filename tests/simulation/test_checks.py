@@ -612,7 +612,7 @@ def test_what_was_not_touched_has_not_changed() -> None:
     checks = checks_of(world)
 
     def look() -> None:
-        for _ in range(3):
+        for _ in range(12):
             checks.acted(BOB)
 
     assert found(look) == "I-11"
