@@ -6,14 +6,15 @@ go back), `wake_at` says when to come again, and `take_frames`, `take_news`, `ta
 
 Rule 1: the state changes by `TABLE` alone; what the table lacks is the node's mistake, and the link is cut.
 Rule 2: sends and questions go out as soon as the node has said welcome, marks when the replica is live.
-Rule 3: the node answers in order, so an answer confirms every mark that went out before its question.
+Rule 3: the node answers in order, so an answer confirms every mark that went out before its question
+(`flight` keeps count).
 Rule 4: the resume token never runs ahead of the replica. A tick's updates may be cut in the middle, so a
 live tick counts as held when the next one begins; what is told twice for that changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, cast
 
@@ -21,22 +22,19 @@ import attrs
 
 from receipts.core.errors import Code, DecodeError, LocalProtocolError, Refused, RemoteProtocolError
 from receipts.core.events import Body, HistoryCleared, MessageAccepted, MessageRecalled
-from receipts.core.ids import ConversationId, Counts, DeviceId, Seq, UserId, direct_members
-from receipts.core.ranges import EMPTY, Ranges, RangeSet, ranges_of, through
+from receipts.core.ids import ConversationId, Counts, DeviceId, Seq, UserId
+from receipts.core.ranges import Ranges, RangeSet, ranges_of, through
 from receipts.core.status import Status
 from receipts.core.value import value
 from receipts.wire import VERSION, commands
 from receipts.wire.codec import decode_update, encode_command
 from receipts.wire.commands import (
-    AckDelivered,
     AckPage,
     AckStatistics,
     ClearConversation,
     Command,
     Hello,
     Ping,
-    ReadConversation,
-    ReadMessages,
     RecallMessage,
     SendMessage,
 )
@@ -57,8 +55,9 @@ from receipts.wire.updates import (
     Welcome,
 )
 
-from .news import MarkRefused, News, Offline, Online, SendRefused
-from .outbox import Mark, Outbox, PendingSend, held_by, read_by
+from .flight import Flight
+from .news import News, Offline, Online, SendRefused
+from .outbox import Mark, Outbox, PendingSend
 from .reading import ReadingPolicy
 from .replica import Replica
 
@@ -111,7 +110,6 @@ FATAL = frozenset(
 )
 """Reasons to close a link, or to refuse a login, after which trying again would not help."""
 
-_GONE = frozenset({Code.NOT_A_MEMBER, Code.UNKNOWN_CONVERSATION})
 _PASSING = frozenset({Code.BUSY, Code.SHUTTING_DOWN, Code.STORAGE_FULL, Code.RATE_LIMITED})
 
 
@@ -260,15 +258,7 @@ class Session:
         self._queue: list[Command] = []
         self._news: list[News] = []
         self._outcomes: list[tuple[int, Answer]] = []
-        self._order = 0
-        self._orders: dict[int, int] = {}  # rid → place in what went out
-        self._flight: dict[int, Mark] = {}  # place → mark that is not confirmed
-        self._numbered: set[ConversationId] = set()  # where marks have to be told apart
-        self._split: set[ConversationId] = set()  # where each says one range
-        self._flush_at: int | None = None
-        self._reads_not_before = 0
-        self._acks_not_before = 0
-        self._confirming = False
+        self._flight = Flight(replica, outbox, profile.coalesce_ms, self._next_rid)
         self._heard_at = 0
         self._asked_at = 0
         self._heartbeat_ms = HEARTBEAT_MS
@@ -361,13 +351,7 @@ class Session:
 
     def _forget_link(self) -> None:
         self._queue.clear()
-        self._orders.clear()
-        self._flight.clear()
-        self._numbered.clear()
-        self._split.clear()
-        self._flush_at = None
-        self._confirming = False
-        self.outbox.link_lost()
+        self._flight.link_lost()
         for rid, command in list(self.outbox.asks.items()):
             if isinstance(command, commands.ChangePassword):  # a repeat would name the wrong old one
                 del self.outbox.asks[rid]
@@ -378,7 +362,7 @@ class Session:
         """The time that `wake_at` named has come."""
         if self.state is State.GREETING and now_ms >= self._asked_at + WELCOME_MS:
             self.broken = "no answer to the login"
-        elif self.state in _LOGGED_IN and self._orders and now_ms >= self._dead_at():
+        elif self.state in _LOGGED_IN and self._flight.awaits and now_ms >= self._dead_at():
             self.broken = "the node does not answer"
 
     def _dead_at(self) -> int:
@@ -403,9 +387,10 @@ class Session:
             return self._asked_at + WELCOME_MS
         if self.state not in _LOGGED_IN:
             return None
-        at = self._dead_at() if self._orders else self._asked_at + self._heartbeat_ms
-        if self.state is State.LIVE and self._flush_at is not None and self._flush_at < at:
-            at = self._flush_at
+        at = self._dead_at() if self._flight.awaits else self._asked_at + self._heartbeat_ms
+        flush_at = self._flight.flush_at
+        if self.state is State.LIVE and flush_at is not None and flush_at < at:
+            at = flush_at
         for pending in self.outbox.sends.values():
             if 0 < pending.not_before_ms < at and not pending.sent:
                 at = pending.not_before_ms
@@ -418,7 +403,7 @@ class Session:
             raise RemoteProtocolError("a welcome that nobody asked for")
         self._move(Input.WELCOMED)
         self.replica.catching_up = True
-        self._orders.pop(update.rid, None)
+        self._flight.welcomed(update.rid)
         self.welcome = update
         self._tick = None
         self._heartbeat_ms = max(update.heartbeat_ms, 1)
@@ -437,7 +422,7 @@ class Session:
             for conversation in self.outbox.marked():
                 marks = self.outbox.marks(conversation)
                 marks.reconcile(self.replica.chat(conversation), self.profile.user, self.profile.device)
-                self._schedule(now_ms)
+                self._flight.schedule(now_ms)
             self._news.append(Online())
 
     def _state_update(self, update: Update, tick: int, now_ms: int) -> None:
@@ -466,7 +451,7 @@ class Session:
         if member.in_audience(seq):
             share = self.profile.share_delivered and member.sharing.delivered
             self.outbox.marks(conversation).owe(seq, share)
-            self._schedule(now_ms)
+            self._flight.schedule(now_ms)
         return True
 
     def _statistics(self, update: ReadStatistics, now_ms: int) -> None:
@@ -484,10 +469,7 @@ class Session:
     # -- answers ---------------------------------------------------------------------------------------
 
     def _answered(self, answer: Answer, rid: int) -> None:
-        place = self._confirm_before(rid)
-        mark = self._flight.pop(place, None) if place is not None else None
-        if mark is not None:
-            self._confirmed(mark)
+        self._flight.answered(rid, self._heard_at)
         command = self.outbox.asks.pop(rid, None)
         if command is None:
             return
@@ -525,7 +507,7 @@ class Session:
         self._news += self.replica.apply(update)
 
     def _accepted(self, update: Accepted, now_ms: int) -> None:
-        self._confirm_before(update.rid)
+        self._flight.answered(update.rid, now_ms)
         pending = self.outbox.settle_send(update.number)
         if pending is None:
             return
@@ -551,12 +533,9 @@ class Session:
         if rid == self._hello_rid and self.state is State.GREETING:
             self._login_refused(update)
             return
-        if rid == 0:
-            self._marks_refused(self._flight_of(update.conversation), update, now_ms)
-            return
-        place = self._confirm_before(rid)
-        if place is not None and place in self._flight:
-            self._marks_refused([place], update, now_ms)
+        marks_refused = self._flight.refused(update, now_ms)
+        if marks_refused is not None:
+            self._news += marks_refused
         elif rid in self.outbox.asks:
             del self.outbox.asks[rid]
             self.outbox.asked.discard(rid)
@@ -591,132 +570,6 @@ class Session:
                 )
             )
 
-    def _flight_of(self, conversation: ConversationId | None) -> list[int]:
-        """Marks without a number that a refusal without a number may mean."""
-        return [
-            place
-            for place, mark in self._flight.items()
-            if mark.rid == 0 and (conversation is None or mark.conversation == conversation)
-        ]
-
-    def _marks_refused(self, places: list[int], update: Rejected, now_ms: int) -> None:
-        marks = [self._flight[place] for place in places]
-        if update.ranges and not update.retry_after_ms:  # the rest of it was done
-            refused = RangeSet(update.ranges)
-            for conversation in dict.fromkeys(mark.conversation for mark in marks):
-                self.outbox.marks(conversation).refuse(update.ranges)
-            if update.rid:
-                for place, mark in zip(places, marks, strict=True):
-                    del self._flight[place]
-                    self._confirmed(mark, refused)
-            else:
-                self._forget_refused(places, refused)
-            self._report(update, marks)
-            return
-        several = len(marks) > 1 or any(len(held_by(mark)) > 2 for mark in marks)
-        if update.code is Code.TOO_MANY_GAPS and several:
-            self._say_again_apart(places, marks, now_ms)
-            return
-        if not update.retry_after_ms and update.rid == 0:
-            # Whatever is wrong is wrong with receipts of this conversation; acknowledgements are not judged.
-            marks = [mark for mark in marks if not isinstance(mark, AckDelivered)] or marks
-            places = [place for place in places if self._flight[place] in marks]
-        for place in places:
-            del self._flight[place]
-        for mark in marks:
-            if update.retry_after_ms:
-                self.outbox.marks(mark.conversation).again()
-            else:
-                # A receipt that was refused acknowledged nothing; who is not in there owes nothing.
-                owes = not isinstance(mark, AckDelivered) and update.code not in _GONE
-                held = EMPTY if owes else None
-                self.outbox.marks(mark.conversation).done(mark, held)
-                if owes:
-                    self._schedule(now_ms)
-        if update.retry_after_ms:
-            self._tell_apart(marks)
-            self._reads_not_before = now_ms + update.retry_after_ms
-            if update.code is not Code.RATE_LIMITED:  # acknowledgements have no rate, but need room too
-                self._acks_not_before = self._reads_not_before
-            self._flush_at = max(self._flush_at or 0, self._reads_not_before)
-        else:
-            self._report(update, marks)
-
-    def _tell_apart(self, marks: list[Mark]) -> None:
-        """Of several reads without a number nobody can tell which one was over the limit. Sent again all
-        together they would be refused for ever where the node gives room for one at a time; so from now on
-        each has a number, and what is taken need not be said again."""
-        reads = [mark for mark in marks if not isinstance(mark, AckDelivered)]
-        if len(reads) > 1:
-            self._numbered.update(mark.conversation for mark in reads)
-
-    def _say_again_apart(self, places: list[int], marks: list[Mark], now_ms: int) -> None:
-        """One of these was refused and the others taken, or a part of one was taken before, nobody can tell
-        which: say them once more, each range with a number. What makes a gap by itself is refused whole."""
-        for place in places:
-            del self._flight[place]
-        for conversation in dict.fromkeys(mark.conversation for mark in marks):
-            self._numbered.add(conversation)
-            self._split.add(conversation)
-            self.outbox.marks(conversation).again()
-        self._flush_at = now_ms
-
-    def _forget_refused(self, places: list[int], refused: RangeSet) -> None:
-        """What is confirmed later is what was not refused."""
-        for place in places:
-            mark = self._flight[place]
-            if isinstance(mark, ReadMessages):
-                if rest := refused.missing(mark.ranges):
-                    self._flight[place] = ReadMessages(
-                        0, mark.conversation, rest, mark.content, mark.share, mark.mark_version
-                    )
-                else:
-                    del self._flight[place]
-
-    def _report(self, update: Rejected, marks: list[Mark]) -> None:
-        if update.code is Code.BEYOND_HEAD:
-            return  # what there was, is read; the rest is not there to be read
-        # Acknowledgements nobody asked the application for: it hears of receipts that it gave.
-        given = [mark for mark in marks if not isinstance(mark, AckDelivered)]
-        for conversation in dict.fromkeys(mark.conversation for mark in given):
-            seqs = RangeSet(update.ranges)
-            if not seqs:
-                for mark in given:
-                    if mark.conversation == conversation:
-                        seqs.update(held_by(mark))
-            self._news.append(
-                MarkRefused(
-                    conversation=conversation, code=update.code, reason=update.reason, ranges=seqs.ranges
-                )
-            )
-
-    def _confirm_before(self, rid: int) -> int | None:
-        """An answer confirms what went out before its question (rule 3). Returns the question's place."""
-        place = self._orders.pop(rid, None)
-        if place is not None:
-            for earlier in [p for p in self._flight if p < place and self._flight[p].rid == 0]:
-                self._confirmed(self._flight.pop(earlier))
-            if self._confirming and self.flushed:
-                self._confirming = False
-        return place
-
-    def _confirmed(self, mark: Mark, refused: RangeSet | None = None) -> None:
-        marks = self.outbox.marks(mark.conversation)
-        if isinstance(mark, AckDelivered):
-            marks.done(mark)
-            self.replica.delivery_confirmed(mark.conversation, mark.ranges)
-            return
-        head = self.replica.chat(mark.conversation).head
-        seqs = RangeSet(through(head)).within(read_by(mark))
-        if refused is not None:
-            seqs = refused.missing(seqs)
-        held = self.replica.acknowledged(mark.conversation, seqs) if mark.share else EMPTY
-        marks.done(mark, held)
-        if mark.share and RangeSet(held).missing(seqs):  # it was to acknowledge these, and stayed private
-            self._schedule(self._heard_at)
-        if seqs:
-            self.replica.read_confirmed(mark.conversation, seqs, mark.mark_version, share=mark.share)
-
     # -- wishes ----------------------------------------------------------------------------------------
 
     def _next_rid(self) -> int:
@@ -728,10 +581,6 @@ class Session:
             raise Refused(self.error.code, self.error.reason)
         if self.state is State.CLOSED:
             raise LocalProtocolError("this connection is closed")
-
-    def _schedule(self, now_ms: int) -> None:
-        if self._flush_at is None:
-            self._flush_at = now_ms + self.profile.coalesce_ms
 
     def send(
         self, conversation: ConversationId, body: Body, *, counts: Counts = Counts.YES, asks: bool = False
@@ -787,7 +636,7 @@ class Session:
         if fresh or (last and self._clears_mark(conversation, through(last))):
             share, known = self._reader(conversation)
             self.outbox.marks(conversation).read_conversation(last, share, known)
-            self._schedule(now_ms)
+            self._flight.schedule(now_ms)
 
     def read_messages(
         self, conversation: ConversationId, seqs: Iterable[Seq], content: str | None, now_ms: int
@@ -816,14 +665,14 @@ class Session:
         share, known = self._reader(conversation)
         if answers and (content is not None or share):
             self.outbox.marks(conversation).answer(answers, content, share, known)
-            self._schedule(now_ms)
+            self._flight.schedule(now_ms)
         elif answers:  # in private: read, and nobody is answered
             named = RangeSet(fresh).within(wanted)
         if not named and not answers and self._clears_mark(conversation, wanted):
             named = self._by_others(conversation, wanted)
         if named:
             self.outbox.marks(conversation).read_messages(named, share, known)
-            self._schedule(now_ms)
+            self._flight.schedule(now_ms)
 
     def _by_others(self, conversation: ConversationId, seqs: Ranges) -> Ranges:
         """`seqs` without those that are known here as the user's own: an author reads nothing by name."""
@@ -896,13 +745,12 @@ class Session:
 
     def flush(self, now_ms: int) -> None:
         """Send marks now, and ask the node to confirm them."""
-        self._flush_at = now_ms
-        self._confirming = True
+        self._flight.flush(now_ms)
 
     @property
     def flushed(self) -> bool:
         """Whether the node is known to have every mark."""
-        return not self.outbox.marked()
+        return self._flight.flushed
 
     # -- what comes out --------------------------------------------------------------------------------
 
@@ -930,8 +778,8 @@ class Session:
             asks: list[Command] = []
             if outbox.asks:
                 asks += [command for rid, command in outbox.asks.items() if rid not in outbox.asked]
-            if self.state is State.LIVE and self._marks_due(now_ms, bool(asks)):
-                out += self._take_marks(now_ms)
+            if self.state is State.LIVE and self._flight.due(now_ms, asking=bool(asks)):
+                out += self._flight.take(now_ms)
             if outbox.sends:
                 out += self._take_sends(now_ms)
             outbox.asked.update(outbox.asks)
@@ -941,34 +789,6 @@ class Session:
             frames.append(self._encode(Ping(rid=self._next_rid()), now_ms))
         self._note_nothing()
         return frames
-
-    def _marks_due(self, now_ms: int, asks: bool) -> bool:
-        # Who asks must get an answer that knows what was read before the question.
-        return self._flush_at is not None and (asks or self._flush_at <= now_ms)
-
-    def _take_marks(self, now_ms: int) -> list[Command]:
-        patient = now_ms < self._reads_not_before
-        self._flush_at = self._reads_not_before if patient else None
-        found: list[Command] = []
-        for conversation in self.outbox.marked():
-            due = self.outbox.marks(conversation).due(
-                conversation,
-                direct=direct_members(conversation) is not None,
-                reads=not patient,
-                acks=now_ms >= self._acks_not_before,
-                next_rid=self._next_rid,
-            )
-            found += due if conversation not in self._split else self._pieces(due)
-        return found
-
-    def _pieces(self, marks: list[Mark]) -> Iterator[Mark]:
-        """Each range of each by itself."""
-        for mark in marks:
-            if isinstance(mark, ReadConversation) or len(mark.ranges) == 2:
-                yield mark
-                continue
-            for index in range(0, len(mark.ranges), 2):
-                yield _ranged(mark, self._next_rid() if mark.rid else 0, mark.ranges[index : index + 2])
 
     def _take_sends(self, now_ms: int) -> list[Command]:
         found: list[Command] = []
@@ -981,18 +801,13 @@ class Session:
         return found
 
     def _ping_due(self, now_ms: int) -> bool:
-        if self._orders:
+        if self._flight.awaits:
             return False  # an answer is on its way already
-        return now_ms >= self._asked_at + self._heartbeat_ms or (self._confirming and bool(self._flight))
+        return now_ms >= self._asked_at + self._heartbeat_ms or self._flight.asks
 
     def _encode(self, command: Command, now_ms: int) -> bytes | str:
-        self._order += 1
-        if isinstance(command, (AckDelivered, ReadConversation, ReadMessages)):
-            self._flight[self._order] = command
-            if command.rid == 0 and command.conversation in self._numbered:
-                command = _numbered(command, self._next_rid())
+        command = self._flight.sent(command)
         if command.rid:
-            self._orders[command.rid] = self._order
             self._asked_at = now_ms
         return encode_command(command, text=self.profile.text)
 
@@ -1060,20 +875,6 @@ class Session:
     def readers(self, conversation: ConversationId, seq: Seq) -> tuple[Reader, ...]:
         """As `Replica.readers`."""
         return self.replica.readers(conversation, seq)
-
-
-def _numbered(mark: Mark, rid: int) -> Mark:
-    """The same mark, to be answered by itself."""
-    if isinstance(mark, ReadConversation):
-        return ReadConversation(rid, mark.conversation, mark.through, mark.share, mark.mark_version)
-    return _ranged(mark, rid, mark.ranges)
-
-
-def _ranged(mark: ReadMessages | AckDelivered, rid: int, ranges: Ranges) -> Mark:
-    """The same of other messages."""
-    if isinstance(mark, ReadMessages):
-        return ReadMessages(rid, mark.conversation, ranges, mark.content, mark.share, mark.mark_version)
-    return AckDelivered(rid, mark.conversation, ranges, mark.share)
 
 
 _HANDLERS: dict[type, Callable[[Session, Any, int], None]] = {
