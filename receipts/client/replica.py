@@ -25,7 +25,7 @@ from receipts.core.ids import (
     direct_members,
     is_user_id,
 )
-from receipts.core.member import Member, Period, UnreadMark
+from receipts.core.member import Member, UnreadMark
 from receipts.core.ranges import EMPTY, Ranges, RangeSet, count, ranges_of, through
 from receipts.core.status import Status
 from receipts.wire import updates
@@ -39,10 +39,12 @@ from receipts.wire.updates import (
     MemberPart,
     Read,
     Reader,
-    RegisterPart,
     Summary,
     Update,
 )
+
+from .dump import dump_chat
+from .parts import facts_of, member_facts, parts_of, readers_of
 
 __all__ = ["MESSAGES_MAX", "LocalReads", "Replica"]
 
@@ -51,9 +53,6 @@ MESSAGES_MAX = 1000
 
 BLANKS_MAX = 64
 """Conversations that nothing was heard of whose empty state is kept for who asks again."""
-
-_READER_BYTES = 128  # of one answer in a frame, its words apart
-_PART_BYTES_MAX = 256 * 1024  # of a saved part, far below what a frame may have
 
 LocalReads: TypeAlias = Iterable[tuple[Version, Ranges]]
 """Reads that the node has not confirmed: (the unread mark that the reader knew, what was read)."""
@@ -357,7 +356,7 @@ class Replica:
             if self._message(message):
                 yield message
         end = chat.head
-        yield from self._fresh(_facts(chat, part))
+        yield from self._fresh(facts_of(chat, part))
         if self.catching_up:
             self._ends_later(chat, end, part.head)
         for member in part.members:
@@ -372,7 +371,7 @@ class Replica:
 
     def _member_part(self, chat: Conversation, part: MemberPart) -> Iterator[Update]:
         member = chat.member(part.user)
-        yield from self._fresh(_member_facts(chat, part))
+        yield from self._fresh(member_facts(chat, part))
         mine = part.user == self.user
         read = member.read.missing(part.read) if mine else member.read_shared.missing(part.read_shared)
         delivered = member.delivered_shared.missing(part.delivered_shared)
@@ -573,12 +572,7 @@ class Replica:
     def readers(self, conversation: ConversationId, seq: Seq) -> tuple[Reader, ...]:
         """Who is known to have answered a message of this user's that asked, the first one first."""
         asked = self.chat(conversation).asked.get(seq)
-        if asked is None:
-            return ()
-        return tuple(
-            Reader(user, receipt.at_ms, receipt.content, receipt.version)
-            for user, receipt in sorted(asked.readers.items(), key=lambda item: (item[1], item[0]))
-        )
+        return readers_of(asked) if asked is not None else ()
 
     def conversations(
         self, local: Callable[[ConversationId], LocalReads] = lambda _: ()
@@ -635,7 +629,7 @@ class Replica:
         """
         found: dict[str, Any] = {"user": self.user, "conversations": {}}
         for conversation, box in sorted(self._boxes.items()):
-            lines = _dump_chat(box.chat, self.user, self.device)
+            lines = dump_chat(box.chat, self.user, self.device)
             if messages:
                 lines["messages"] = [
                     [m.seq, m.message_id, m.author, m.body, int(m.counts), m.asks]
@@ -652,45 +646,8 @@ class Replica:
         Answers to messages that asked may be many, with words: they come in parts that fit a frame each.
         """
         chat = self.chat(conversation)
-        yield ConversationPart(
-            conversation=chat.id,
-            kind=chat.kind,
-            head=max(chat.head, self._heads.get(chat.id, 0)),
-            recalled=chat.recalled.ranges,
-            uncounted=chat.uncounted.ranges,
-            expired_through=chat.expired_through,
-            receipts_expired_through=chat.receipts_expired_through,
-            registers=_register_parts(chat.registers),
-            members=tuple(self._saved_member(user, one) for user, one in chat.members.items()),
-        )
-        asked: list[AskedPart] = []
-        size = 0
-        for seq, one in chat.asked.items():
-            readers = self.readers(conversation, seq)
-            cost = sum(_READER_BYTES + 4 * len(reader.content) for reader in readers)
-            if asked and size + cost > _PART_BYTES_MAX:
-                yield _asked_only(chat, asked)
-                asked, size = [], 0
-            asked.append(AskedPart(seq=seq, author=one.author or "", readers=readers))
-            size += cost
-        if asked:
-            yield _asked_only(chat, asked)
-
-    def _saved_member(self, user: UserId, member: Member) -> MemberPart:
-        held = member.devices.get(self.device) if user == self.user else None
-        return MemberPart(
-            user=user,
-            read=member.read.ranges,
-            read_shared=member.read_shared.ranges,
-            delivered_shared=member.delivered_shared.ranges,
-            held=held.ranges if held is not None else EMPTY,
-            periods=tuple(member.periods.items()),
-            cleared_through=member.cleared_through,
-            registers=_register_parts(member.registers),
-            sharing=member.sharing,
-            unread_mark=member.unread_mark,
-            advances=tuple(member.advances),
-        )
+        head = max(chat.head, self._heads.get(chat.id, 0))
+        return parts_of(chat, head, self.user, self.device)
 
     def restore(self, parts: Iterable[ConversationPart], messages: Iterable[MessageAccepted]) -> None:
         """Take in what was saved; of messages those that are still there to be seen."""
@@ -707,10 +664,6 @@ class Replica:
                 box.put(message, self._messages_max, self.removed)
 
 
-def _asked_only(chat: Conversation, asked: list[AskedPart]) -> ConversationPart:
-    return ConversationPart(conversation=chat.id, kind=chat.kind, head=chat.head, asked=tuple(asked))
-
-
 def _mark_after(mark: UnreadMark, local: LocalReads) -> UnreadMark:
     """What local reads leave of an unread mark."""
     for known, ranges in local:
@@ -719,139 +672,11 @@ def _mark_after(mark: UnreadMark, local: LocalReads) -> UnreadMark:
     return mark
 
 
-def _facts(chat: Conversation, part: ConversationPart) -> Iterator[Update]:
-    """A part's facts about the conversation itself, as the updates that would have said them live."""
-    for seq in RangeSet(chat.recalled.missing(part.recalled)):
-        yield events.MessageRecalled(conversation=chat.id, seq=seq, by="")
-    if part.expired_through:
-        yield events.MessagesExpired(conversation=chat.id, through=part.expired_through)
-    if part.receipts_expired_through:
-        yield events.GroupReceiptsExpired(conversation=chat.id, through=part.receipts_expired_through)
-    for one in part.registers:
-        yield events.RegisterSet(
-            conversation=chat.id, member=None, register=one.register, version=one.version, value=one.value
-        )
-
-
-def _member_facts(chat: Conversation, part: MemberPart) -> Iterator[Update]:
-    """A part's facts about one member, receipts apart."""
-    user = part.user
-    for version, period in part.periods:
-        yield events.MemberJoined(
-            conversation=chat.id, member=user, version=version, from_seq=max(period.from_seq, 1)
-        )
-        if period.through is not None:
-            yield events.MemberLeft(conversation=chat.id, member=user, joined=version, through=period.through)
-    if part.cleared_through:
-        yield events.HistoryCleared(conversation=chat.id, member=user, through=part.cleared_through)
-    for one in part.registers:
-        yield events.RegisterSet(
-            conversation=chat.id, member=user, register=one.register, version=one.version, value=one.value
-        )
-    sharing, mark = part.sharing, part.unread_mark
-    if sharing.version:
-        yield events.SharingChanged(
-            conversation=chat.id,
-            member=user,
-            version=sharing.version,
-            delivered=sharing.delivered,
-            read=sharing.read,
-            delivered_obscured_through=sharing.delivered_obscured_through,
-            read_obscured_through=sharing.read_obscured_through,
-        )
-    if mark.version:
-        yield events.UnreadMarked(
-            conversation=chat.id,
-            member=user,
-            version=mark.version,
-            flagged=mark.flagged,
-            ranges=mark.ranges,
-        )
-
-
-def _register_parts(
-    registers: Mapping[Register, tuple[Version, events.RegisterValue]],
-) -> tuple[RegisterPart, ...]:
-    return tuple(
-        RegisterPart(register=name, version=version, value=content)
-        for name, (version, content) in registers.items()
-    )
-
-
 def _register(
     registers: Mapping[Register, tuple[Version, events.RegisterValue]], name: Register
 ) -> events.RegisterValue:
     known = registers.get(name)
     return known[1] if known is not None else None
-
-
-def _dump_chat(chat: Conversation, user: UserId, device: DeviceId) -> dict[str, Any]:
-    gone = chat.recalled.copy()
-    if chat.expired_through:
-        gone.add(1, chat.expired_through + 1)
-    return {
-        "kind": chat.kind.value,
-        "head": chat.head,
-        "recalled": list(chat.recalled.ranges),
-        "uncounted": list(gone.missing(chat.uncounted.ranges)),
-        "expired_through": chat.expired_through,
-        "receipts_expired_through": chat.receipts_expired_through,
-        "registers": {name.value: list(known) for name, known in sorted(chat.registers.items())},
-        "asked": {
-            seq: {
-                "author": asked.author,
-                "readers": {
-                    reader: list(receipt)
-                    for reader, receipt in sorted(asked.readers.items())
-                    if asked.author == user
-                },
-            }
-            for seq, asked in sorted(chat.asked.items())
-            if seq not in gone
-        },
-        "members": {
-            name: _dump_mine(member, device, gone) if name == user else _dump_member(member, gone)
-            for name, member in sorted(chat.members.items())
-        },
-    }
-
-
-def _dump_member(member: Member, gone: RangeSet) -> dict[str, Any]:
-    return {
-        "periods": _dump_periods(member),
-        "registers": {name.value: list(known) for name, known in sorted(member.registers.items())},
-        "read_shared": list(gone.missing(member.read_shared.ranges)),
-        "delivered_shared": list(gone.missing(member.delivered_shared.ranges)),
-        "advances": [[a.version, a.at_ms, list(a.ranges)] for a in member.advances],
-    }
-
-
-def _dump_mine(member: Member, device: DeviceId, gone: RangeSet) -> dict[str, Any]:
-    held = member.devices.get(device)
-    sharing, mark = member.sharing, member.unread_mark
-    return {
-        "periods": _dump_periods(member),
-        "registers": {name.value: list(known) for name, known in sorted(member.registers.items())},
-        "read": list(gone.missing(member.read.ranges)),
-        "held": list(gone.missing(held.ranges)) if held is not None else [],
-        "cleared_through": member.cleared_through,
-        "sharing": [
-            sharing.version,
-            sharing.delivered,
-            sharing.read,
-            sharing.delivered_obscured_through,
-            sharing.read_obscured_through,
-        ],
-        # Its version is known only to devices that did not clear it themselves.
-        "unread_mark": [mark.flagged, list(mark.ranges)],
-    }
-
-
-def _dump_periods(member: Member) -> dict[Version, list[Seq | None]]:
-    def bounds(period: Period) -> list[Seq | None]:
-        return [period.from_seq, period.through]
-
-    return {version: bounds(period) for version, period in sorted(member.periods.items())}
 
 
 _HANDLERS: dict[type, Callable[[Replica, Any], bool]] = {
