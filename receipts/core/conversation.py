@@ -1,9 +1,9 @@
 """One conversation as a join: the pure state machine.
 
-`Conversation.apply(event)` is the only way in. It checks first and then changes, so a refused event leaves
-no trace. Applying events in any order, any number of times, gives one state (I-2, I-3, I-23), and so does
-`merge`-ing the states of two replicas: live updates, catch-up and snapshots are the same thing (Shapiro et
-al. 2011, state-based joins).
+`Conversation.apply(event)` is the only way in; a stored message, which is its event in another form, may take
+`accept`. It checks first and then changes, so a refused event leaves no trace. Applying events in any order,
+any number of times, gives one state (I-2, I-3, I-23), and so does `merge`-ing the states of two replicas:
+live updates, catch-up and snapshots are the same thing (Shapiro et al. 2011, state-based joins).
 
 Nothing here decides anything; see `decide` for that. No clock, no chance, no I/O. State costs one entry per
 member and device, one range per gap, and one entry per message that asked for group receipts until it
@@ -13,16 +13,33 @@ expires; it does not grow with the number of messages that were read in order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from . import events
 from .errors import Code, LocalProtocolError, Refused
-from .ids import ConversationId, ConversationKind, Seq, UserId, Version, direct, direct_members
+from .ids import ConversationId, ConversationKind, DeviceId, Seq, UserId, Version, direct, direct_members
 from .member import Advance, Member, Period, Sharing, UnreadMark, set_register
 from .ranges import Ranges, RangeSet, check_ranges, count
 from .status import Status, Unknown
 
-__all__ = ["Asked", "Conversation", "Receipt", "join"]
+__all__ = ["Asked", "Conversation", "Message", "Receipt", "join"]
+
+
+class Message(Protocol):
+    """What the machine asks of a message: an event, or a row of storage. Numbers as in `ids`."""
+
+    @property
+    def seq(self) -> Seq: ...
+    @property
+    def author(self) -> UserId: ...
+    @property
+    def device(self) -> DeviceId: ...
+    @property
+    def counts(self) -> int: ...
+    @property
+    def asks(self) -> bool: ...
+    @property
+    def shares(self) -> int: ...
 
 
 class Receipt(tuple[Version, int, str]):
@@ -138,6 +155,36 @@ class Conversation:
             raise LocalProtocolError(f"an event of {event.conversation!r} does not belong to {self.id!r}")
         _APPLY[type(event)](self, event)
 
+    def accept(self, message: Message) -> None:
+        """Join one message of this conversation, as `apply` joins its event.
+
+        Raises:
+            LocalProtocolError: A seq below 1. Nothing changed.
+            Refused: `not_a_member`: the conversation is between two others (I-27). Nothing changed.
+        """
+        seq = message.seq
+        if seq < 1:
+            raise _no_seq(seq)
+        stop = seq + 1
+        author = self.members.get(message.author) or self.member(message.author)
+        if seq > self.head:
+            self.head = seq
+        author.read.add(seq, stop)
+        shares = message.shares
+        if shares & 1:
+            author.delivered_shared.add(seq, stop)
+        if shares & 2:
+            author.read_shared.add(seq, stop)
+        if message.device:
+            try:
+                author.devices[message.device].add(seq, stop)
+            except KeyError:
+                author.held(message.device).add(seq, stop)
+        if message.counts and seq > self.expired_through:
+            self.uncounted.add(seq, stop)
+        if message.asks and seq > self.receipts_expired_through:
+            self._asked(seq).author = message.author
+
     def member(self, user: UserId) -> Member:
         """What is known of a user here; an empty entry is made for somebody new. To only look, use `members`.
 
@@ -154,30 +201,6 @@ class Conversation:
     def _outsider(self, user: UserId) -> bool:
         """Whether `user` can never be in here. Who is in a group is not known before all events are."""
         return self.kind is ConversationKind.DIRECT and user not in (direct_members(self.id) or ())
-
-    def _message_accepted(self, event: events.MessageAccepted) -> None:
-        seq = event.seq
-        if seq < 1:
-            raise _no_seq(seq)
-        stop = seq + 1
-        author = self.members.get(event.author) or self.member(event.author)
-        if seq > self.head:
-            self.head = seq
-        author.read.add(seq, stop)
-        shares = event.shares
-        if shares & 1:
-            author.delivered_shared.add(seq, stop)
-        if shares & 2:
-            author.read_shared.add(seq, stop)
-        if event.device:
-            try:
-                author.devices[event.device].add(seq, stop)
-            except KeyError:
-                author.held(event.device).add(seq, stop)
-        if event.counts and seq > self.expired_through:
-            self.uncounted.add(seq, stop)
-        if event.asks and seq > self.receipts_expired_through:
-            self._asked(seq).author = event.author
 
     def _delivery_marked(self, event: events.DeliveryMarked) -> None:
         held, shared = event.held, event.shared
@@ -575,7 +598,7 @@ def _no_seq(seq: Seq) -> LocalProtocolError:
 
 # Dispatch by type: a `match` over thirteen classes costs the last one a microsecond.
 _APPLY: Mapping[type, Callable[[Conversation, Any], None]] = {
-    events.MessageAccepted: Conversation._message_accepted,
+    events.MessageAccepted: Conversation.accept,
     events.DeliveryMarked: Conversation._delivery_marked,
     events.ReadMarked: Conversation._read_marked,
     events.GroupReadMarked: Conversation._group_read_marked,

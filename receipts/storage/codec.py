@@ -234,7 +234,7 @@ def message(conversation: ConversationId, row: MessageRow) -> MessageAccepted:
 def fold(chat: Conversation, rows: list[MessageRow]) -> None:
     """Join the author's marks of messages that are not in mark rows yet."""
     for row in rows:
-        chat.apply(message(chat.id, row))
+        chat.accept(row)
 
 
 def load_conversation(rows: ConversationRows) -> Conversation:
