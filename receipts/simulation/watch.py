@@ -196,7 +196,7 @@ class Watch:
                     (member.read_shared, known.read_shared),
                     (member.delivered_shared, known.delivered_shared),
                 ):
-                    if bits(ranges, ANY_SEQ) & ~bits(kept.ranges, ANY_SEQ):
+                    if ranges and bits(ranges, ANY_SEQ) & ~bits(kept._bounds, ANY_SEQ):
                         what = f"marks of {member.user} are thrown away"
                         raise device.wrong("I-3", what, shown(bits(ranges, ANY_SEQ)), kept)
 

@@ -129,6 +129,8 @@ def unpack_marks(member: Member, row: MarkRow) -> None:
         member.held(device).update(held)
     for declined in withheld:
         member.withheld.update(declined)
+    if not row.advances:
+        return  # a reader of a stream is dear to make
     unpacker = msgpack.Unpacker(use_list=False)
     unpacker.feed(row.advances)
     for version, at_ms, ranges, *by in unpacker:  # rows of schema version 1 do not say how
