@@ -316,7 +316,7 @@ class Replica:
         news = [update for part in page.parts for update in self._part(part)]
         if self._filling:
             # Of a state that comes from the beginning only what waits to be read is news.
-            news = [update for update in news if isinstance(update, MessageAccepted) and self._waits(update)]
+            news = self._waiting(news)
         if page.live:
             self._filling = False
             self._former = {}
@@ -332,12 +332,23 @@ class Replica:
                 self.touched.add(name)
         self._heads.clear()
 
-    def _waits(self, message: MessageAccepted) -> bool:
-        former = self._former.get(message.conversation)
-        known = former.messages.get(message.seq) if former is not None else None
-        if known is not None and known.message_id == message.message_id:
-            return False
-        return bool(RangeSet(self.unread_ranges(message.conversation)).within((message.seq, message.seq + 1)))
+    def _waiting(self, news: list[Update]) -> list[Update]:
+        """Messages that wait to be read, without those that were here before."""
+        unread: dict[ConversationId, RangeSet] = {}
+        found: list[Update] = []
+        for message in news:
+            if not isinstance(message, MessageAccepted):
+                continue
+            name = message.conversation
+            former = self._former.get(name)
+            known = former.messages.get(message.seq) if former is not None else None
+            if known is not None and known.message_id == message.message_id:
+                continue
+            if name not in unread:
+                unread[name] = RangeSet(self.unread_ranges(name))
+            if message.seq in unread[name]:
+                found.append(message)
+        return found
 
     def _part(self, part: ConversationPart) -> Iterator[Update]:
         """Join a part; gives what it brought."""

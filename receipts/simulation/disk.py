@@ -109,6 +109,8 @@ class DeviceDisk:
         self._number = 0
         self._parts: dict[ConversationId, list[ConversationPart]] = {}
         self._messages: dict[tuple[ConversationId, Seq], MessageAccepted] = {}
+        self._whole: set[tuple[ConversationId, Seq]] = set()
+        """Messages that went through their frames already: they never change, so that once is enough."""
         self._sends: dict[int, SendMessage] = {}
         self._marks: dict[ConversationId, list[Mark]] = {}
 
@@ -117,12 +119,15 @@ class DeviceDisk:
         if changes.replaced:
             self._parts.clear()
             self._messages.clear()
+            self._whole.clear()
         self._token, self._number = changes.token, changes.number
         self._parts.update(changes.parts)
         for message in changes.messages:
             self._messages[message.conversation, message.seq] = message
+            self._whole.discard((message.conversation, message.seq))
         for place in changes.removed:
             self._messages.pop(place, None)
+            self._whole.discard(place)
         for send in changes.sends:
             if isinstance(send, int):
                 self._sends.pop(send, None)
@@ -141,7 +146,11 @@ class DeviceDisk:
     def read(self) -> Saved:
         """Everything, as a new process meets it."""
         parts = [_update(part) for _, known in sorted(self._parts.items()) for part in known]
-        messages = [_update(message) for _, message in sorted(self._messages.items())]
+        for place, message in self._messages.items():
+            if place not in self._whole:
+                self._messages[place] = _update(message)
+        self._whole.update(self._messages)
+        messages = [message for _, message in sorted(self._messages.items())]
         sends = [_command(send) for _, send in sorted(self._sends.items())]
         marks = [_command(mark) for _, known in sorted(self._marks.items()) for mark in known]
         return Saved(self.install, self._token, self._number, parts, messages, sends, marks)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from receipts.core.errors import LocalProtocolError
 from receipts.core.ids import AppId, ConversationId, DeviceId, Seq, UserId, direct_members
-from receipts.core.ranges import EMPTY, Ranges, ranges_of
+from receipts.core.ranges import EMPTY, Ranges, RangeSet, ranges_of
 
 from .base import (
     RECENT,
@@ -54,6 +54,7 @@ class _Chat:
         "members",
         "messages",
         "recalled",
+        "recalled_tick",
         "receipts",
         "row",
         "seqs",
@@ -69,8 +70,10 @@ class _Chat:
         """Of `messages`, rising."""
         self.bare: dict[Seq, MessageRow] = {}
         """Of those that were asked for, without their bodies: what does not change is made once."""
-        self.recalled: set[Seq] = set()
-        self.uncounted: set[Seq] = set()
+        self.recalled = RangeSet()
+        self.recalled_tick = 0
+        """Of the newest recall."""
+        self.uncounted = RangeSet()
         self.asks: dict[Seq, AskRow] = {}
         self.receipts: dict[Seq, dict[UserId, GroupReceiptRow]] = {}
 
@@ -78,6 +81,11 @@ class _Chat:
         """Messages of [start, stop), rising."""
         seqs = self.seqs
         return [self.messages[seq] for seq in seqs[bisect_left(seqs, start) : bisect_left(seqs, stop)]]
+
+    def put_recalled(self, seq: Seq, tick: int) -> None:
+        """A message was recalled."""
+        self.recalled.add(seq, seq + 1)
+        self.recalled_tick = max(self.recalled_tick, tick)
 
     def without_bodies(self, seqs: Iterable[Seq]) -> list[MessageRow]:
         """Messages that are there."""
@@ -219,9 +227,9 @@ class MemoryStore(PagedStore):
             insort(seqs, row.seq)
         chat.messages[row.seq] = row
         if row.counts:
-            chat.uncounted.add(row.seq)
+            chat.uncounted.add(row.seq, row.seq + 1)
         if row.recalled_tick:
-            chat.recalled.add(row.seq)
+            chat.put_recalled(row.seq, row.recalled_tick)
         if row.install_key:
             self._sends[row.install_key, row.number] = (row.key, row.seq)
             if row.number > self._numbers.get(row.install_key, 0):
@@ -234,7 +242,7 @@ class MemoryStore(PagedStore):
             row = row._replace(body="", recalled_tick=tick, recalled_by=by, recalled_ms=at_ms)
             chat.messages[seq] = row
             chat.bare.pop(seq, None)
-            chat.recalled.add(seq)
+            chat.put_recalled(seq, tick)
 
     def _put_ask(self, row: AskRow) -> None:
         asks = self._chats[row.key].asks
@@ -261,11 +269,11 @@ class MemoryStore(PagedStore):
         for seq in chat.seqs[:end]:
             row = chat.messages.pop(seq)
             chat.bare.pop(seq, None)
-            chat.recalled.discard(seq)
-            chat.uncounted.discard(seq)
             if row.install_key:
                 del self._sends[row.install_key, row.number]
         del chat.seqs[:end]
+        chat.recalled.drop_through(through)
+        chat.uncounted.drop_through(through)
 
     # -- accounts ---------------------------------------------------------------------------------------
 
@@ -422,7 +430,7 @@ class MemoryStore(PagedStore):
             self._conversation(key).tick > since
             or any(row.tick > since for rows in (chat.members, chat.marks) for row in rows.values())
             or (head > 0 and chat.messages[head].tick > since)
-            or any(chat.messages[seq].recalled_tick > since for seq in chat.recalled)
+            or bool(self._recalled(key, since))
             or any(ask.tick > since for ask in chat.asks.values())
         )
 
@@ -484,13 +492,14 @@ class MemoryStore(PagedStore):
 
     def _recalled(self, key: int, since: int = 0) -> Ranges:
         chat = self._chats[key]
-        if not chat.recalled:
+        if since <= 0:
+            return chat.recalled.ranges
+        if chat.recalled_tick <= since:
             return EMPTY
-        return ranges_of(seq for seq in sorted(chat.recalled) if chat.messages[seq].recalled_tick > since)
+        return ranges_of(seq for seq in chat.recalled if chat.messages[seq].recalled_tick > since)
 
     def _uncounted(self, key: int) -> Ranges:
-        uncounted = self._chats[key].uncounted
-        return ranges_of(sorted(uncounted)) if uncounted else EMPTY
+        return self._chats[key].uncounted.ranges
 
     def _asks(self, key: int, since: int) -> list[AskRow]:
         asks = self._chats[key].asks
