@@ -46,7 +46,7 @@ __all__ = ["Failure", "Result", "Simulating", "fresh_seed", "play_again", "resul
 
 SEEDS_MAX = 10_000_000
 SEED_BITS = 32
-COLLECTOR_THRESHOLDS = (10_000, 10, 10)
+COLLECTOR_THRESHOLDS = (50_000, 20, 100)
 """Objects of worlds die by their reference counts, apart from whole worlds, nodes and devices: looking for
 cycles as often as the interpreter would takes a twentieth of the time and finds little."""
 POLL_SECONDS = 0.2
