@@ -119,7 +119,7 @@ MUTANTS = (
             Change(
                 CONVERSATION,
                 "        author.read.add(seq, stop)\n",
-                "        if event.device:\n            author.read.add(seq, stop)\n",
+                "        if message.device:\n            author.read.add(seq, stop)\n",
             ),
         ),
         ("I-1",),
