@@ -46,7 +46,7 @@ from receipts.wire.updates import (
 from .dump import dump_chat
 from .parts import facts_of, member_facts, parts_of, readers_of
 
-__all__ = ["MESSAGES_MAX", "LocalReads", "Replica"]
+__all__ = ["BLANKS_MAX", "MESSAGES_MAX", "LocalReads", "Replica"]
 
 MESSAGES_MAX = 1000
 """Messages with bodies that are kept per conversation: some screens full; older ones come by history."""

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receipts.client.replica import Replica
+from receipts.client.replica import BLANKS_MAX, Replica
 from receipts.core import events
 from receipts.core.errors import LocalProtocolError
 from receipts.core.events import MessageAccepted, MessageRecalled
@@ -284,6 +284,8 @@ def test_scene_12_marked_from_a_message_on() -> None:
         events.UnreadMarked(conversation=CHAT, member="bob", version=5, flagged=False, ranges=(8, 11))
     )
     assert replica.unread_seqs(CHAT) == [8, 9, 10]
+    assert replica.marked_unread(CHAT)
+    assert not replica.marked_unread(CHAT, [(5, (1, 11))]), "it was read with the mark known"
     replica.apply(message(11))
     assert replica.unread(CHAT) == 4
     assert replica.unread_seqs(CHAT, [(5, (1, 10))]) == [10, 11]
@@ -531,3 +533,16 @@ def test_many_answers_are_saved_in_parts_that_fit_a_frame() -> None:
     twin = Replica("olga", "phone")
     twin.restore(parts, [])
     assert twin.dump(messages=False) == replica.dump(messages=False)
+
+
+def test_who_asks_for_what_was_never_heard_of() -> None:
+    """Names that nothing was heard of are empty, twice and however many there are, and none of them stays:
+    not in the list, and not much in memory."""
+    replica = Replica(ME, "phone")
+    for _ in range(2):
+        for number in range(BLANKS_MAX + 1):
+            assert replica.unread(f"group{number}") == 0
+            assert len(replica._blanks) <= BLANKS_MAX
+    assert replica.conversations() == ()
+    replica.apply(message(1, "olga", conversation=f"{ME}~olga"))
+    assert replica.unread(f"{ME}~olga") == 1

@@ -307,6 +307,7 @@ def test_unattended_send_is_tried_again() -> None:
     (again,) = device.wait(500)
     assert isinstance(again, SendMessage)
     assert again.number == pending.number
+    assert device.session.wake_at == 30_500, "it waits for the answer, or for the link to be dead"
     device.hear(rejected(pending.rid, Code.NOT_A_MEMBER))
     assert [n.number for n in only(SendRefused, device.told())] == [pending.number]
     assert device.session.outbox.sends == {}
