@@ -23,8 +23,8 @@ from .machine import decide_rounds
 
 __all__ = ["Cost", "main", "measure"]
 
-SEEDS = 8
-EVENTS = 5_000
+SEEDS = 16
+EVENTS = 2_000
 RUNS = 5
 AT_LEAST = 15_000
 """Events per second of one core."""
