@@ -1,9 +1,9 @@
 """One conversation as a join: the pure state machine.
 
 `Conversation.apply(event)` is the only way in; a stored message, which is its event in another form, may take
-`accept`. It checks first and then changes, so a refused event leaves no trace. Applying events in any order,
-any number of times, gives one state (I-2, I-3, I-23), and so does `merge`-ing the states of two replicas:
-live updates, catch-up and snapshots are the same thing (Shapiro et al. 2011, state-based joins).
+`apply_message`. It checks first and then changes, so a refused event leaves no trace. Applying events in any
+order, any number of times, gives one state (I-2, I-3, I-23), and so does `merge`-ing the states of two
+replicas: live updates, catch-up and snapshots are the same thing (Shapiro et al. 2011, state-based joins).
 
 Nothing here decides anything; see `decide` for that. No clock, no chance, no I/O. State costs one entry per
 member and device, one range per gap, and one entry per message that asked for group receipts until it
@@ -155,7 +155,7 @@ class Conversation:
             raise LocalProtocolError(f"an event of {event.conversation!r} does not belong to {self.id!r}")
         _APPLY[type(event)](self, event)
 
-    def accept(self, message: Message) -> None:
+    def apply_message(self, message: Message) -> None:
         """Join one message of this conversation, as `apply` joins its event.
 
         Raises:
@@ -368,7 +368,7 @@ class Conversation:
         mark = member.unread_mark
         if mark.flagged or not mark.ranges:
             return mark.flagged
-        start, stop = self.visible(user)
+        start, stop = self._visible(member)
         return start < stop and bool(RangeSet(mark.ranges).within((start, stop)))
 
     # -- what others may know
@@ -598,7 +598,7 @@ def _no_seq(seq: Seq) -> LocalProtocolError:
 
 # Dispatch by type: a `match` over thirteen classes costs the last one a microsecond.
 _APPLY: Mapping[type, Callable[[Conversation, Any], None]] = {
-    events.MessageAccepted: Conversation.accept,
+    events.MessageAccepted: Conversation.apply_message,
     events.DeliveryMarked: Conversation._delivery_marked,
     events.ReadMarked: Conversation._read_marked,
     events.GroupReadMarked: Conversation._group_read_marked,

@@ -236,7 +236,7 @@ def message(conversation: ConversationId, row: MessageRow) -> MessageAccepted:
 def fold(chat: Conversation, rows: list[MessageRow]) -> None:
     """Join the author's marks of messages that are not in mark rows yet."""
     for row in rows:
-        chat.accept(row)
+        chat.apply_message(row)
 
 
 def load_conversation(rows: ConversationRows) -> Conversation:
