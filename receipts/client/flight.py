@@ -71,12 +71,12 @@ class Flight:
         return not self._outbox.marked()
 
     @property
-    def awaits(self) -> bool:
+    def awaits_answer(self) -> bool:
         """Whether an answer to anything is on its way."""
         return bool(self._places)
 
     @property
-    def asks(self) -> bool:
+    def needs_question(self) -> bool:
         """Whether a question has to go out for its answer to confirm what went before."""
         return self._confirming and bool(self._marks)
 

@@ -3,7 +3,7 @@ that would have said it live, and a conversation as parts. PURE."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from receipts.core import events
 from receipts.core.conversation import Asked, Conversation
@@ -30,10 +30,7 @@ def facts_of(chat: Conversation, part: ConversationPart) -> Iterator[Update]:
         yield events.MessagesExpired(conversation=chat.id, through=part.expired_through)
     if part.receipts_expired_through:
         yield events.GroupReceiptsExpired(conversation=chat.id, through=part.receipts_expired_through)
-    for one in part.registers:
-        yield events.RegisterSet(
-            conversation=chat.id, member=None, register=one.register, version=one.version, value=one.value
-        )
+    yield from _register_facts(chat, None, part.registers)
 
 
 def member_facts(chat: Conversation, part: MemberPart) -> Iterator[Update]:
@@ -47,10 +44,7 @@ def member_facts(chat: Conversation, part: MemberPart) -> Iterator[Update]:
             yield events.MemberLeft(conversation=chat.id, member=user, joined=version, through=period.through)
     if part.cleared_through:
         yield events.HistoryCleared(conversation=chat.id, member=user, through=part.cleared_through)
-    for one in part.registers:
-        yield events.RegisterSet(
-            conversation=chat.id, member=user, register=one.register, version=one.version, value=one.value
-        )
+    yield from _register_facts(chat, user, part.registers)
     sharing, mark = part.sharing, part.unread_mark
     if sharing.version:
         yield events.SharingChanged(
@@ -69,6 +63,19 @@ def member_facts(chat: Conversation, part: MemberPart) -> Iterator[Update]:
             version=mark.version,
             flagged=mark.flagged,
             ranges=mark.ranges,
+        )
+
+
+def _register_facts(
+    chat: Conversation, member: UserId | None, registers: Iterable[RegisterPart]
+) -> Iterator[Update]:
+    """
+    Args:
+        member: Whose registers; None for those of the conversation.
+    """
+    for one in registers:
+        yield events.RegisterSet(
+            conversation=chat.id, member=member, register=one.register, version=one.version, value=one.value
         )
 
 

@@ -362,7 +362,7 @@ class Session:
         """The time that `wake_at` named has come."""
         if self.state is State.GREETING and now_ms >= self._asked_at + WELCOME_MS:
             self.broken = "no answer to the login"
-        elif self.state in _LOGGED_IN and self._flight.awaits and now_ms >= self._dead_at():
+        elif self.state in _LOGGED_IN and self._flight.awaits_answer and now_ms >= self._dead_at():
             self.broken = "the node does not answer"
 
     def _dead_at(self) -> int:
@@ -387,7 +387,7 @@ class Session:
             return self._asked_at + WELCOME_MS
         if self.state not in _LOGGED_IN:
             return None
-        at = self._dead_at() if self._flight.awaits else self._asked_at + self._heartbeat_ms
+        at = self._dead_at() if self._flight.awaits_answer else self._asked_at + self._heartbeat_ms
         flush_at = self._flight.flush_at
         if self.state is State.LIVE and flush_at is not None and flush_at < at:
             at = flush_at
@@ -801,9 +801,9 @@ class Session:
         return found
 
     def _ping_due(self, now_ms: int) -> bool:
-        if self._flight.awaits:
+        if self._flight.awaits_answer:
             return False  # an answer is on its way already
-        return now_ms >= self._asked_at + self._heartbeat_ms or self._flight.asks
+        return now_ms >= self._asked_at + self._heartbeat_ms or self._flight.needs_question
 
     def _encode(self, command: Command, now_ms: int) -> bytes | str:
         command = self._flight.sent(command)
