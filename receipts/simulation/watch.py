@@ -213,8 +213,8 @@ class Watch:
 
     def _check_other(self, device: WatchedDevice, seen: list[ConversationId]) -> None:
         """Now and then one of the conversations that nothing was heard of: it has not changed (I-11)."""
-        device.next += 1
-        turn, rest = divmod(device.next, OTHER_EVERY)
+        device.looks += 1
+        turn, rest = divmod(device.looks, OTHER_EVERY)
         if rest:
             return
         count = len(device.counts)

@@ -64,7 +64,7 @@ class WatchedDevice:
         "known",
         "label",
         "logins",
-        "next",
+        "looks",
         "prints",
         "read_here",
         "replica",
@@ -88,7 +88,8 @@ class WatchedDevice:
         """What was read here and is not confirmed, the last time."""
         self.complete = True
         """Not while it has caught up with a part, in an earlier process, and with no more yet."""
-        self.next = 0
+        self.looks = 0
+        """At it and at what it shows, up to now."""
         self.logins = 0
         """Full or partial catch-ups since it began."""
         self.delivery = True
