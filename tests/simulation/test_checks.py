@@ -76,6 +76,13 @@ def world_of(settings: str = "{}") -> World:
     return world
 
 
+def play(cast: Cast, steps: str) -> None:
+    """A world, from its beginning, by the lines of a trace."""
+    world = World(cast)
+    for line in steps.strip().splitlines():
+        world.do(parse(line))
+
+
 def settle(world: World) -> None:
     """Everything is said, decided and heard."""
     world.do(Wait(1))
@@ -679,9 +686,7 @@ def test_a_search_for_what_is_due_that_takes_long() -> None:
             DeviceCast(app="default", user=user, name=name, coalesce_ms=0) for user, name in people
         ),
     )
-    world = World(cast)
-    for line in SLOW_SEARCH.strip().splitlines():
-        world.do(parse(line))
+    play(cast, SLOW_SEARCH)
 
 
 SLOW_SEARCH = """
@@ -720,9 +725,7 @@ def test_a_device_that_comes_while_a_message_is_written() -> None:
         ),
         heartbeat_ms=5000,
     )
-    world = World(cast)
-    for line in EARLY_QUESTION.strip().splitlines():
-        world.do(parse(line))
+    play(cast, EARLY_QUESTION)
 
 
 EARLY_QUESTION = """
