@@ -405,7 +405,17 @@ class Field(NamedTuple):
 class Record:
     """All fields of one type, in order of declaration."""
 
-    __slots__ = ("_backwards", "_dense", "_get", "_least", "_names", "_packs", "_unpacks", "fields", "kind")
+    __slots__ = (
+        "_backwards",
+        "_get",
+        "_in_order",
+        "_least",
+        "_names",
+        "_packs",
+        "_unpacks",
+        "fields",
+        "kind",
+    )
 
     def __init__(self, kind: type, fields: tuple[Field, ...]) -> None:
         self.kind = kind
@@ -413,8 +423,9 @@ class Record:
         self._names = [field.name for field in fields]
         # With what the type has anyway in front, so that it gives a tuple for a single field too.
         self._get = attrgetter("__class__", *self._names)
-        plain = [field.name for field in attrs.fields(kind) if not field.kw_only]
-        self._dense = self._names == plain[: len(fields)]
+        # Whether values may be given in order, without their names: no field in between stays private.
+        given = [field.name for field in attrs.fields(kind) if not field.kw_only]
+        self._in_order = self._names == given[: len(fields)]
         self._backwards = [field.default for field in reversed(fields)]
         packs = ((index, field.form.pack) for index, field in enumerate(fields))
         self._packs = [(index, pack) for index, pack in packs if pack is not None]
@@ -435,7 +446,7 @@ class Record:
             if index >= count:
                 break
             items[index] = pack(items[index])
-        return [*head, *items] if head else items
+        return [*head, *items]
 
     def unpack(self, items: Any, start: int = 0) -> Any:
         """A value from its binary form, which begins at `start`.
@@ -454,7 +465,7 @@ class Record:
         if len(found) < self._least:
             left = self.fields[len(found) :]
             raise Wrong(f"{next(field.name for field in left if field.default is attrs.NOTHING)} is missing")
-        if self._dense:
+        if self._in_order:
             return self.kind(*found)
         return self.kind(**dict(zip(self._names, found, strict=False)))
 
